@@ -1,0 +1,1 @@
+"""Backtest NautilusTrader strategies straight from a tick-data lake in object storage."""

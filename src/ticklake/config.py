@@ -1,0 +1,534 @@
+"""The configuration: one YAML or JSON file, or the same as Python values, validated before anything moves.
+
+This module is the only reader of configuration files. Every error names the key's path, what was found and
+what is allowed; all errors of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Hashable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from ticklake.errors import ConfigError
+from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
+
+__all__ = [
+    "DialectConfig",
+    "EngineConfig",
+    "FeesConfig",
+    "InstrumentConfig",
+    "InstrumentDefinition",
+    "LakeConfig",
+    "LayoutConfig",
+    "RunConfig",
+    "StorageConfig",
+    "StrategyConfig",
+    "VenueConfig",
+    "WindowConfig",
+    "load_config",
+    "parse_config",
+]
+
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ns|us|ms|s|min|h)")
+_UNIT_NANOS = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "min": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+
+
+def _parse_duration(value: object) -> int:
+    if isinstance(value, dt.timedelta):
+        return round(value / dt.timedelta(microseconds=1)) * 1_000
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration; write a number and ns, us, ms, s, min or h, like 5ms")
+    nanos = Decimal(match["number"]) * _UNIT_NANOS[match["unit"]]
+    if nanos != nanos.to_integral_value():
+        raise ValueError(f"{value!r} is finer than a nanosecond")
+    return int(nanos)
+
+
+def _format_duration(nanos: int) -> str:
+    unit = next(u for u in ("h", "min", "s", "ms", "us", "ns") if nanos % _UNIT_NANOS[u] == 0)
+    return "0s" if nanos == 0 else f"{nanos // _UNIT_NANOS[unit]}{unit}"
+
+
+def _as_decimal(value: object) -> object:
+    # A YAML float 0.0002 means the text 0.0002, not its binary neighbour.
+    return str(value) if isinstance(value, float) else value
+
+
+def _positive(value: Decimal) -> Decimal:
+    if not value.is_finite() or value <= 0:
+        raise ValueError(f"{value} is not a positive number")
+    return value
+
+
+def _key_text(value: str) -> str:
+    return InstrumentKey(value).text
+
+
+def _data_type_text(value: str) -> str:
+    return DataType(value).name
+
+
+def _id_text(value: str) -> str:
+    symbol, _, venue = value.rpartition(".")
+    if not symbol or not venue:
+        raise ValueError(f"{value!r} is not a Nautilus instrument id (SYMBOL.VENUE)")
+    return value
+
+
+def _object_path(value: str) -> str:
+    if ":" not in value or not all(value.split(":", 1)):
+        raise ValueError(f"{value!r} is not an import path; write it like package.module:Name")
+    return value
+
+
+Nanos = Annotated[
+    int,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(_format_duration, return_type=str),
+]
+Timestamp = Annotated[
+    int,
+    BeforeValidator(parse_nanos),
+    PlainSerializer(format_nanos, return_type=str),
+]
+Number = Annotated[Decimal, BeforeValidator(_as_decimal)]
+PositiveNumber = Annotated[Decimal, BeforeValidator(_as_decimal), AfterValidator(_positive)]
+Key = Annotated[str, AfterValidator(_key_text)]
+DataTypeName = Annotated[str, AfterValidator(_data_type_text)]
+NautilusId = Annotated[str, AfterValidator(_id_text)]
+ObjectPath = Annotated[str, AfterValidator(_object_path)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StorageConfig(_Model):
+    """How to reach an object store. What is not given comes from the cloud's standard environment.
+
+    Attributes:
+        endpoint: Base URL of the service instead of the cloud's own (an emulator, a proxy, MinIO).
+        region: AWS region.
+        anonymous: Send no credentials (public buckets).
+        allow_http: Allow plain http to hosts other than this machine.
+        access_key_id, secret_access_key, session_token: AWS credentials.
+        service_account: Path of a Google service account key file.
+        account_name, account_key, sas_token: Azure credentials.
+        bearer_token: A ready OAuth token (Google, Azure).
+        timeout: The whole of one request, its body included.
+        connect_timeout: Until a connection stands.
+        max_retries: How often one request is sent again after a passing failure.
+        retry_timeout: No retry is begun later than this after the first try.
+        max_concurrency: Requests under way at once.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    allow_http: bool = False
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    service_account: Path | None = None
+    account_name: str | None = None
+    account_key: SecretStr | None = None
+    sas_token: SecretStr | None = None
+    bearer_token: SecretStr | None = None
+    timeout: Nanos = Field(default=30 * 1_000_000_000, ge=1_000_000)
+    connect_timeout: Nanos = Field(default=5 * 1_000_000_000, ge=1_000_000)
+    max_retries: int = Field(default=5, ge=0, le=100)
+    retry_timeout: Nanos = Field(default=60 * 1_000_000_000, ge=0)
+    max_concurrency: int = Field(default=8, ge=1, le=256)
+
+
+class LayoutConfig(_Model):
+    """Path templates of a lake.
+
+    Attributes:
+        ticks: Object key of a tick file, with `{date}` (YYYY-MM-DD), `{data_type}` and `{instrument}`.
+        instruments: Object key of a day's instrument list, with `{date}`.
+    """
+
+    ticks: str
+    instruments: str
+
+
+class LakeConfig(_Model):
+    """Where the lake is.
+
+    Attributes:
+        ticks: URL of the bucket (or folder in it) that holds the ticks.
+        instruments: URL of the one that holds the instrument lists; None where instruments are defined in
+            the config.
+        layout: A named layout (`default`, `hive`) or path templates.
+        storage: Store options, the same for both buckets.
+        partition_slack: How far `ts_init` may lie outside the UTC day that a row is filed under.
+    """
+
+    ticks: str
+    instruments: str | None = None
+    layout: Annotated[
+        Annotated[Literal["default", "hive"], Tag("(name)")] | Annotated[LayoutConfig, Tag("(templates)")],
+        Discriminator(lambda value: "(name)" if isinstance(value, str) else "(templates)"),
+    ] = "default"
+    storage: StorageConfig = StorageConfig()
+    partition_slack: Nanos = Field(default=10 * 1_000_000_000, ge=0, le=86_400 * 1_000_000_000)
+
+
+class WindowConfig(_Model):
+    """The half-open window `[start, end)` on the `ts_init` axis, UTC."""
+
+    start: Timestamp
+    end: Timestamp
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        self.as_window()
+        return self
+
+    def as_window(self) -> Window:
+        """Return the window as a value."""
+        return Window(self.start, self.end)
+
+
+class DialectConfig(_Model):
+    """A column mapping for source files in no known dialect; only what the file has is named.
+
+    Attributes:
+        unit: Unit of the integer time columns.
+        ts_event, ts_init: Exchange time and receive time; without `ts_init` it equals `ts_event`.
+        price, size, side, trade_id: Columns of a trades file.
+        buy, sell: The values of `side` that mean an aggressive buyer or seller; others are no aggressor.
+        bid_price, bid_size, ask_price, ask_size: Column templates of a book file with `{level}`.
+        first_level: The number of the best level in those templates (0 or 1).
+    """
+
+    unit: Literal["ns", "us", "ms", "s"]
+    ts_event: str
+    ts_init: str | None = None
+    price: str | None = None
+    size: str | None = None
+    side: str | None = None
+    trade_id: str | None = None
+    buy: str | int = "buy"
+    sell: str | int = "sell"
+    bid_price: str | None = None
+    bid_size: str | None = None
+    ask_price: str | None = None
+    ask_size: str | None = None
+    first_level: Literal[0, 1] = 0
+
+
+class InstrumentDefinition(_Model):
+    """An instrument defined in the config instead of the lake's instrument list.
+
+    Attributes:
+        type: `perpetual` (CryptoPerpetual) or `spot` (CurrencyPair).
+        base, quote, settle: Currency codes; `settle` defaults to base (inverse) or quote.
+        raw_symbol: The exchange's own symbol.
+        tick_size, min_size: Price and size increments; they define the precisions.
+        contract_size: Multiplier of one contract.
+        inverse: Whether the contract is inverse (perpetuals only).
+    """
+
+    type: Literal["perpetual", "spot"]
+    base: str
+    quote: str
+    settle: str | None = None
+    raw_symbol: str
+    tick_size: PositiveNumber
+    min_size: PositiveNumber
+    contract_size: PositiveNumber = Decimal(1)
+    inverse: bool = False
+
+
+def _dialect_form(value: object) -> str:
+    by_type = (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(v, Mapping | DialectConfig) for v in value.values())
+    )
+    return "(by data type)" if by_type else "(one)"
+
+
+class InstrumentConfig(_Model):
+    """One instrument of a run and what is read of it.
+
+    Attributes:
+        key: The lake's instrument key.
+        data: Lake data types to read.
+        book_as: Whether book snapshots become deltas or depth rows.
+        nautilus_id: The Nautilus id, where it shall differ from the live adapter's.
+        definition: The instrument itself, where the lake has no instrument list.
+        dialect: Column mappings by data type, for files in no known dialect; a single mapping serves all.
+    """
+
+    key: Key
+    data: tuple[DataTypeName, ...] = Field(default=("trades",), min_length=1)
+    book_as: BookAs = BookAs.DELTAS
+    nautilus_id: NautilusId | None = None
+    definition: InstrumentDefinition | None = None
+    dialect: (
+        Annotated[
+            Annotated[DialectConfig, Tag("(one)")]
+            | Annotated[dict[DataTypeName, DialectConfig], Tag("(by data type)")],
+            Discriminator(_dialect_form),
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.data)) != len(self.data):
+            raise ValueError(f"data names a type twice: {', '.join(self.data)}")
+        if sum(DataType(name).is_book for name in self.data) > 1:
+            raise ValueError(
+                f"data names more than one book: {', '.join(self.data)}; an engine has one a venue"
+            )
+        return self
+
+    def dialect_for(self, data_type: DataType) -> DialectConfig | None:
+        """Return the mapping declared for a data type, or None."""
+        if isinstance(self.dialect, dict):
+            return self.dialect.get(data_type.name)
+        return self.dialect
+
+
+class FeesConfig(_Model):
+    """Fee rates as fractions of notional; negative is a rebate."""
+
+    maker: Number
+    taker: Number
+
+
+class VenueConfig(_Model):
+    """A simulated venue.
+
+    Attributes:
+        account: Account type.
+        oms: Order management: one net position an instrument, or one a trade.
+        book: Order book that fills are simulated against.
+        balances: Starting balances, like `1_000_000 USDT`.
+        fees: Maker and taker rates.
+        latency: Added to every order command.
+        base_currency: Single-currency accounts only.
+        leverage: Default leverage of a margin account.
+    """
+
+    account: Literal["CASH", "MARGIN"]
+    oms: Literal["NETTING", "HEDGING"] = "NETTING"
+    book: Literal["L1_MBP", "L2_MBP", "L3_MBO"] = "L2_MBP"
+    balances: tuple[str, ...] = Field(min_length=1)
+    fees: FeesConfig
+    latency: Nanos = Field(default=0, ge=0)
+    base_currency: str | None = None
+    leverage: PositiveNumber = Decimal(1)
+
+
+class StrategyConfig(_Model):
+    """A strategy class and its configuration.
+
+    Attributes:
+        path: `package.module:Class` of a `nautilus_trader.trading.Strategy`.
+        config_path: `package.module:Class` of its configuration.
+        config: Keyword arguments of the configuration.
+    """
+
+    path: ObjectPath
+    config_path: ObjectPath
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class EngineConfig(_Model):
+    """How the engine runs.
+
+    Attributes:
+        chunk_size: Data points held at once.
+        log_level: What the engine prints on standard error.
+        equity_interval: Spacing of the equity curve; None picks one that suits the window.
+    """
+
+    chunk_size: int = Field(default=200_000, ge=1)
+    log_level: Literal["OFF", "ERROR", "WARNING", "INFO", "DEBUG"] = "ERROR"
+    equity_interval: Nanos | None = Field(default=None, ge=1_000_000)
+
+
+class RunConfig(_Model):
+    """Everything of a run: what to read, where to keep it, how to simulate, what to trade.
+
+    `fetch` uses the part above `venues` and needs no more of it.
+
+    Attributes:
+        lake: Where the ticks come from.
+        catalog: Folder of the NautilusTrader catalog, relative to the current directory.
+        window: What to replay.
+        instruments: What to read.
+        on_hole: Whether a day that the lake does not have stops the run or is skipped and reported.
+        on_bad_row: Whether a row that cannot be converted fails the run or is put in quarantine.
+        max_bad_rows: With `quarantine`, more bad rows than this fail the fetch all the same.
+        venues: Simulated venues by Nautilus name.
+        strategies: What trades.
+        engine: How the engine runs.
+        runs: Folder of the run folders, relative to the current directory.
+    """
+
+    lake: LakeConfig
+    catalog: Path = Path("catalog")
+    window: WindowConfig
+    instruments: tuple[InstrumentConfig, ...]
+    on_hole: Literal["stop", "skip"] = "stop"
+    on_bad_row: Literal["fail", "quarantine"] = "quarantine"
+    max_bad_rows: int = Field(default=1_000, ge=0)
+    venues: dict[str, VenueConfig] = Field(default_factory=dict)
+    strategies: tuple[StrategyConfig, ...] = ()
+    engine: EngineConfig = EngineConfig()
+    runs: Path = Path("runs")
+
+    @model_validator(mode="after")
+    def _instruments_distinct(self) -> Self:
+        if not self.instruments:
+            raise ValueError("instruments is empty; name at least one")
+        keys = [instrument.key for instrument in self.instruments]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"instruments lists {', '.join(twice)} more than once")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """`SafeLoader` that refuses duplicate keys and leaves times as text (PyYAML cuts them to us)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read a run configuration from a YAML or JSON file.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML or JSON, or does not validate; every problem is
+            listed with its key's path.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read the config {path}: {exc}") from exc
+    try:
+        # yaml.load with a SafeLoader subclass constructs plain values only.
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506
+    except (yaml.YAMLError, json.JSONDecodeError) as exc:
+        raise ConfigError(
+            f"{path} is not valid {'JSON' if path.suffix == '.json' else 'YAML'}: {exc}"
+        ) from exc
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, not a mapping of config keys")
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: Mapping[str, Any], *, source: str = "the config") -> RunConfig:
+    """Validate a run configuration given as plain values.
+
+    Args:
+        values: The keys and values of the file.
+        source: What to call it in errors.
+
+    Raises:
+        ConfigError: It does not validate; every problem is listed with its key's path.
+    """
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as exc:
+        raise ConfigError(_explain(exc, source)) from None
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    problems: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        location = tuple(part for part in problem["loc"] if not _is_branch(part))
+        where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in location).replace(
+            ".[", "["
+        )
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {', '.join(_allowed(location))}"
+        elif problem["type"] == "missing":
+            message = "is required"
+        elif problem["type"] != "value_error":
+            message = f"{message}, found {_shown(problem['input'], location)}"
+        problems.setdefault(where or "(top)", []).append(message)
+    lines = [f"  {where}: {', or '.join(messages)}" for where, messages in problems.items()]
+    return f"{source} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Tell whether this part of a location names the tag of a union's choice, not a key of the file."""
+    return isinstance(part, str) and part.startswith("(")
+
+
+def _shown(value: object, location: tuple[int | str, ...]) -> str:
+    # What stands under `storage` may be a secret and must not be echoed, nor may what contains it.
+    if isinstance(value, dict | list) or "storage" in location:
+        return f"a {type(value).__name__}"
+    return repr(value)
+
+
+def _allowed(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the model that holds an unknown key."""
+    model: Any = RunConfig
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation)
+    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

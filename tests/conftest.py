@@ -1,0 +1,37 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ticklake", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ticklake")
+
+REAL_LAKE = Path(__file__).resolve().parents[2] / "shared" / "real-lake"
+
+
+@pytest.fixture(scope="session")
+def real_lake() -> Path:
+    """The folder of real Binance ticks that lies beside a checkout of the project.
+
+    A checkout without it skips the tests that need it; CI must have it.
+    """
+    if not REAL_LAKE.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{REAL_LAKE} is missing, but CI runs with the real ticks")
+        pytest.skip("the real ticks (../shared/real-lake) are not beside this checkout")
+    return REAL_LAKE
+
+
+@pytest.fixture(scope="session")
+def facts(real_lake: Path) -> dict[str, dict[str, Any]]:
+    """Counts and sums of the raw recordings by `"<instrument> <day> <data type>"`."""
+    return json.loads((real_lake / "facts.json").read_text())
