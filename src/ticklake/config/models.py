@@ -1,20 +1,14 @@
-"""The configuration: one YAML or JSON file, or the same as Python values, validated before anything moves.
-
-This module is the only reader of configuration files. Every error names the key's path, what was found and
-what is allowed; all errors of a file are reported at once.
-"""
+"""What a configuration may say: frozen pydantic models, with units and defaults."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,11 +19,9 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from ticklake.errors import ConfigError
 from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
 
 __all__ = [
@@ -45,8 +37,6 @@ __all__ = [
     "StrategyConfig",
     "VenueConfig",
     "WindowConfig",
-    "load_config",
-    "parse_config",
 ]
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ns|us|ms|s|min|h)")
@@ -420,115 +410,3 @@ class RunConfig(_Model):
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"instruments lists {', '.join(twice)} more than once")
         return self
-
-
-class _Loader(yaml.SafeLoader):
-    """`SafeLoader` that refuses duplicate keys and leaves times as text (PyYAML cuts them to us)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def load_config(path: str | Path) -> RunConfig:
-    """Read a run configuration from a YAML or JSON file.
-
-    Raises:
-        ConfigError: The file cannot be read, is not YAML or JSON, or does not validate; every problem is
-            listed with its key's path.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read the config {path}: {exc}") from exc
-    try:
-        # yaml.load with a SafeLoader subclass constructs plain values only.
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506
-    except (yaml.YAMLError, json.JSONDecodeError) as exc:
-        raise ConfigError(
-            f"{path} is not valid {'JSON' if path.suffix == '.json' else 'YAML'}: {exc}"
-        ) from exc
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, not a mapping of config keys")
-    return parse_config(values, source=str(path))
-
-
-def parse_config(values: Mapping[str, Any], *, source: str = "the config") -> RunConfig:
-    """Validate a run configuration given as plain values.
-
-    Args:
-        values: The keys and values of the file.
-        source: What to call it in errors.
-
-    Raises:
-        ConfigError: It does not validate; every problem is listed with its key's path.
-    """
-    try:
-        return RunConfig.model_validate(dict(values))
-    except ValidationError as exc:
-        raise ConfigError(_explain(exc, source)) from None
-
-
-def _explain(error: ValidationError, source: str) -> str:
-    problems: dict[str, list[str]] = {}
-    for problem in error.errors(include_url=False):
-        location = tuple(part for part in problem["loc"] if not _is_branch(part))
-        where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in location).replace(
-            ".[", "["
-        )
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; allowed here: {', '.join(_allowed(location))}"
-        elif problem["type"] == "missing":
-            message = "is required"
-        elif problem["type"] != "value_error":
-            message = f"{message}, found {_shown(problem['input'], location)}"
-        problems.setdefault(where or "(top)", []).append(message)
-    lines = [f"  {where}: {', or '.join(messages)}" for where, messages in problems.items()]
-    return f"{source} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
-
-
-def _is_branch(part: int | str) -> bool:
-    """Tell whether this part of a location names the tag of a union's choice, not a key of the file."""
-    return isinstance(part, str) and part.startswith("(")
-
-
-def _shown(value: object, location: tuple[int | str, ...]) -> str:
-    # What stands under `storage` may be a secret and must not be echoed, nor may what contains it.
-    if isinstance(value, dict | list) or "storage" in location:
-        return f"a {type(value).__name__}"
-    return repr(value)
-
-
-def _allowed(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the model that holds an unknown key."""
-    model: Any = RunConfig
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation)
-    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
-    return None
