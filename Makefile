@@ -1,0 +1,58 @@
+# `make setup` makes .venv, `make demo` shows ticklake at work, `make test` and `make lint` are what CI runs.
+# Another Python than the one tools/find-python finds: make setup PYTHON=/path/to/python3.13
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# A worker for each core, but no more than eight; PYTEST_ARGS adds to a test run: make test PYTEST_ARGS='-k layout'
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format lock bench clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv from the hashed lock file, and install ticklake into it
+
+demo: setup ## write a synthetic lake, run backtests on it, show the report
+	$(BIN)/ticklake demo
+
+test: setup ## run the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
+
+lint: setup ## check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## put the code into the house style
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: setup ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+# Only hashes and pins go into the lock files: which index serves them is the installing machine's own affair.
+# UPGRADE=--upgrade moves pins to the newest releases; without it those that still fit are kept.
+COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
+	--only-binary :all: --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml
+lock: setup ## write the lock files anew from pyproject.toml
+	$(COMPILE) --output-file requirements/runtime.txt
+	$(COMPILE) --output-file requirements/dev.txt --constraints requirements/runtime.txt --group dev
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source
+# distribution would bring in build tools that no hash covers.
+$(VENV)/.locked: requirements/dev.txt tools/find-python
+	@python=$$(tools/find-python) && echo "Setting up $(VENV) with $$python" && "$$python" -m venv --clear $(VENV)
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
