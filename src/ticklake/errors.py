@@ -14,6 +14,7 @@ __all__ = [
     "CatalogError",
     "ConfigError",
     "ConversionError",
+    "CorruptObjectError",
     "LakeError",
     "MissingDataError",
     "NotCachedError",
@@ -67,7 +68,8 @@ class TicklakeError(Exception):
         if context:
             text = f"{text} ({', '.join(context)})"
         if self.hint:
-            text = f"{text.rstrip('.')}. {self.hint}"
+            # A list of several lines is followed by a line of its own.
+            text += f"\n{self.hint}" if "\n" in text else f"{'' if text.endswith('.') else '.'} {self.hint}"
         return text
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -117,6 +119,10 @@ class AccessDeniedError(LakeError, PermissionError):
 
 class ObjectChangedError(LakeError):
     """The object was overwritten while it was being read."""
+
+
+class CorruptObjectError(LakeError, ValueError):
+    """The object is not what its name or its footer says: truncated, damaged, or no Parquet file at all."""
 
 
 class TransientLakeError(LakeError, ConnectionError):

@@ -225,6 +225,11 @@ class InstrumentKey:
         """The key without its `@…` suffix."""
         return self.text.split("@")[0]
 
+    def matches(self, other: InstrumentKey) -> bool:
+        """Whether both may name one instrument: equal, or equal but for a suffix that one of them omits."""
+        margins = {self.margin, other.margin}
+        return self.bare == other.bare and (len(margins) == 1 or None in margins)
+
     def __str__(self) -> str:
         return self.text
 

@@ -1,0 +1,286 @@
+"""The catalog as a cache: what it covers, what is missing, who may write, and whether it is what was asked.
+
+Coverage is read from file names alone. A window without events is covered by a file without rows; a window
+that no file answers for is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from ticklake.catalog.naming import instrument_dir, parse_file_name, parse_instrument_dir
+from ticklake.catalog.provenance import provenance_of, read_footer
+from ticklake.catalog.writer import CatalogWriter, data_folder
+from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
+from ticklake.types import (
+    CatalogType,
+    DataType,
+    InstrumentKey,
+    InstrumentSpec,
+    Window,
+    merge_windows,
+    subtract_windows,
+)
+
+__all__ = ["Catalog", "CatalogFile", "Coverage"]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A file of a catalog and the window that its name answers for."""
+
+    window: Window
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a catalog covers of one instrument and type.
+
+    Attributes:
+        catalog_type: The type's folder.
+        nautilus_id: The instrument.
+        windows: The windows covered, merged and in order.
+        files: How many files answer for them.
+    """
+
+    catalog_type: CatalogType
+    nautilus_id: str
+    windows: tuple[Window, ...]
+    files: int
+
+
+class Catalog:
+    """A NautilusTrader catalog on local disk. Making one touches nothing.
+
+    Args:
+        path: Its root folder, which need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Catalog({str(self.path)!r})"
+
+    def coverage(
+        self, catalog_type: CatalogType | None = None, nautilus_id: str | None = None
+    ) -> list[Coverage]:
+        """Return what is covered, by type and instrument, in the order of their names.
+
+        Args:
+            catalog_type: This type only.
+            nautilus_id: This instrument only.
+        """
+        found = []
+        for kind in CatalogType if catalog_type is None else (catalog_type,):
+            ids = self.instrument_ids(kind) if nautilus_id is None else (nautilus_id,)
+            for each in ids:
+                files = _files(data_folder(self.path, kind, each))
+                if files:
+                    windows = merge_windows(file.window for file in files)
+                    found.append(Coverage(kind, each, windows, len(files)))
+        return sorted(found, key=lambda one: (one.catalog_type, one.nautilus_id))
+
+    def instrument_ids(self, folder: CatalogType | str) -> list[str]:
+        """Return the ids that have a folder of a type (`trades`, `crypto_perpetual`), in no order."""
+        ids = (
+            parse_instrument_dir(entry.name) for entry in _scan(self.path / "data" / folder) if entry.is_dir()
+        )
+        return [nautilus_id for nautilus_id in ids if nautilus_id is not None]
+
+    def files(
+        self, catalog_type: CatalogType | str, nautilus_id: str, window: Window | None = None
+    ) -> list[CatalogFile]:
+        """Return the files that answer for any part of `window` (for all time without one), in order."""
+        return [
+            file
+            for file in _files(data_folder(self.path, catalog_type, nautilus_id))
+            if window is None or file.window.intersect(window)
+        ]
+
+    def missing(self, catalog_type: CatalogType, nautilus_id: str, window: Window) -> tuple[Window, ...]:
+        """Return the parts of `window` that no file answers for, split at UTC midnights, in order."""
+        covered = [file.window for file in self.files(catalog_type, nautilus_id, window)]
+        return tuple(part for gap in subtract_windows(window, covered) for part in gap.split_days())
+
+    def refreshed(self, catalog_type: CatalogType, nautilus_id: str, window: Window) -> tuple[Window, ...]:
+        """Return the windows to write, in order, to have `window` afresh, files being replaced whole.
+
+        These are the windows of the files that meet it, which may reach beyond it, and what is missing. Write
+        each with `writer(..., replace=True)`.
+        """
+        present = [file.window for file in self.files(catalog_type, nautilus_id, window)]
+        return tuple(sorted([*present, *self.missing(catalog_type, nautilus_id, window)]))
+
+    def writer(
+        self, catalog_type: CatalogType, spec: InstrumentSpec, window: Window, *, replace: bool = False
+    ) -> CatalogWriter:
+        """Return a writer of the file that answers for `window`; see `CatalogWriter`.
+
+        Hold `lock` around asking what is missing and writing it.
+        """
+        return CatalogWriter(self.path, catalog_type, spec, window, replace=replace)
+
+    @contextmanager
+    def lock(
+        self,
+        catalog_type: CatalogType | str,
+        nautilus_id: str,
+        *,
+        timeout: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Iterator[None]:
+        """Hold the right to write one instrument and type; readers need none.
+
+        The operating system frees it when its holder dies.
+
+        Args:
+            catalog_type: The type's folder.
+            nautilus_id: The instrument.
+            timeout: Seconds to wait while somebody else holds it; without end by default.
+            on_wait: Called once with a message when waiting begins.
+
+        Raises:
+            CatalogError: Somebody else held it all the time, or the file system refused.
+        """
+        path = self.path / ".ticklake" / "locks" / catalog_type / f"{instrument_dir(nautilus_id)}.lock"
+        what = f"{catalog_type} of {nautilus_id} to {self.path}"
+        lock = FileLock(path)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                if on_wait is not None:
+                    on_wait(f"waiting for another process that writes {what}")
+                lock.acquire(timeout=-1 if timeout is None else timeout)
+        except Timeout as exc:
+            raise CatalogError(
+                f"another process has been writing {what} for {timeout:g} s",
+                hint="Wait until it has finished, or end it; its lock goes with it.",
+            ) from exc
+        except OSError as exc:
+            raise CatalogError(
+                f"cannot lock {path}: {exc.strerror or exc}",
+                hint="Check the permissions of the catalog's folder.",
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_source(
+        self,
+        catalog_type: CatalogType,
+        spec: InstrumentSpec,
+        window: Window,
+        *,
+        lake_key: InstrumentKey,
+        data_type: DataType,
+    ) -> None:
+        """Check that the files which answer for parts of `window` hold what is asked for.
+
+        Footers are read, no rows. Files without our provenance, of the engine's own writer for example, are
+        taken where id and precisions agree.
+
+        Args:
+            catalog_type: The type's folder.
+            spec: The instrument and its precisions.
+            window: The request.
+            lake_key: The lake's instrument, with or without its `@…` suffix.
+            data_type: The lake's data type.
+
+        Raises:
+            CatalogConflictError: A file is of another instrument, precision, lake key or data type.
+            CatalogCorruptError: A file cannot be read.
+        """
+        asked = {
+            "instrument_id": spec.nautilus_id,
+            "price_precision": str(spec.price_precision),
+            "size_precision": str(spec.size_precision),
+            "data_type": data_type.name,
+        }
+        for file in self.files(catalog_type, spec.nautilus_id, window):
+            found = _origin(file.path)
+            differing = [
+                f"{name} {found[name]} there, {value} asked for"
+                for name, value in asked.items()
+                if name in found and found[name] != value
+            ]
+            if "lake_key" in found and not lake_key.matches(InstrumentKey(found["lake_key"])):
+                differing.append(f"lake_key {found['lake_key']} there, {lake_key} asked for")
+            if differing:
+                raise CatalogConflictError(
+                    f"the catalog's {file.path} is of another source: {'; '.join(differing)}",
+                    instrument=lake_key.text,
+                    data_type=data_type.name,
+                    hint="Use another catalog, or remove that file and fetch again.",
+                )
+
+    def strays(self) -> list[Path]:
+        """Return what lies in the folders of tick data and is no file or folder of the catalog, in order.
+
+        Coverage ignores all of it. The engine does not: it reads any `*.parquet` in an instrument's folder.
+        """
+        found = []
+        for kind in CatalogType:
+            for entry in _scan(self.path / "data" / kind):
+                if not entry.is_dir() or parse_instrument_dir(entry.name) is None:
+                    found.append(Path(entry.path))
+                    continue
+                found.extend(
+                    Path(inner.path)
+                    for inner in _scan(entry.path)
+                    if parse_file_name(inner.name) is None or inner.is_dir()
+                )
+        return sorted(found)
+
+
+def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise CatalogError(
+            f"cannot read {folder}: {exc.strerror or exc}",
+            hint="Check the permissions of the catalog's folder.",
+        ) from exc
+
+
+def _files(folder: Path) -> list[CatalogFile]:
+    """Return the catalog files of one instrument's folder, in order."""
+    files = [
+        CatalogFile(window, Path(entry.path))
+        for entry in _scan(folder)
+        if (window := parse_file_name(entry.name)) is not None and not entry.is_dir()
+    ]
+    return sorted(files, key=lambda file: (file.window.start, file.window.end))
+
+
+def _origin(path: Path) -> dict[str, str]:
+    """Return what a file's footer says about where its rows come from, as far as it does."""
+    footer = read_footer(path)
+    try:
+        metadata = footer.schema.to_arrow_schema().metadata or {}
+    except pa.ArrowException as exc:
+        raise CatalogCorruptError(
+            f"{path} has no Arrow schema: {exc}", hint="Remove it and fetch its window again."
+        ) from exc
+    names = ("instrument_id", "price_precision", "size_precision")
+    origin = {name: metadata[name.encode()].decode() for name in names if name.encode() in metadata}
+    provenance = provenance_of(footer.metadata, path)
+    if provenance is not None:
+        origin["lake_key"] = provenance.lake_key
+        origin["data_type"] = provenance.data_type
+    return origin

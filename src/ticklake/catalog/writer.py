@@ -1,0 +1,383 @@
+"""Atomic files: nothing appears under its final name before it is complete, checked and on disk.
+
+A file is written under `<root>/.ticklake/tmp`, which the engine never looks at, synced, and renamed into
+`<root>/data`. Each temporary is locked (`flock`) by the process that writes it, so that what a dead process
+left behind can be told from what a living one needs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace as replaced
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name
+from ticklake.catalog.provenance import FOOTER_KEY, Provenance
+from ticklake.catalog.schema import schema
+from ticklake.errors import CatalogConflictError, CatalogError
+from ticklake.types import CatalogType, InstrumentSpec, Window, format_nanos
+
+__all__ = ["ROW_GROUP_ROWS", "AtomicFile", "CatalogWriter", "data_folder", "remove_stale_temporaries"]
+
+ROW_GROUP_ROWS = 262_144
+"""Rows of a row group, all but the last."""
+
+_TEMPORARY = ".parquet.tmp"
+
+# Measured on 3M trades and 3.3M deltas against the engine's own choice (no dictionary of price and size, one
+# of trade_id): 12 to 15 % smaller, written 5 to 10 % faster, replayed equally fast. DELTA_BYTE_ARRAY of
+# trade_id saves 5 % of size and costs as much time; BYTE_STREAM_SPLIT of the decimals makes files 60 % larger
+# and zstd 3 makes them 2 % smaller than zstd 1 in 10 % more time. Page checksums and the row group's size
+# cost nothing measurable.
+_PLAIN = ("trade_id", "ts_event", "ts_init")
+_DELTA = ("ts_event", "ts_init")
+
+
+def data_folder(root: Path, folder: str, nautilus_id: str) -> Path:
+    """Return where a catalog keeps the files of one type (`trades`, `crypto_perpetual`) and instrument.
+
+    Raises:
+        CatalogError: The id cannot be a folder (see `instrument_dir`).
+    """
+    return root / "data" / folder / instrument_dir(nautilus_id)
+
+
+class AtomicFile:
+    """A file of a catalog in the making: a binary stream that becomes visible by `commit` alone.
+
+    A context manager: left without a commit, by an error or not, it leaves nothing behind.
+
+    Args:
+        root: The catalog; created with mode 0700 where there is none.
+        target: The final path, below `root/data`; its name is the closed interval it answers for.
+        replace: Replace a file of the very same name, in one step. Who has the old one open keeps it; who
+            opens it again for each read, as the engine may, has to read a hard link of its own.
+
+    Raises:
+        CatalogConflictError: Another file answers for a part of the interval; or one of this name exists
+            and `replace` is false.
+        CatalogError: The file system refused.
+    """
+
+    def __init__(self, root: Path, target: Path, *, replace: bool = False) -> None:
+        self._root = root
+        self.target = target
+        self._replace = replace
+        temporaries = root / ".ticklake" / "tmp"
+        with _mapped(root):
+            self._check_free()
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporaries.mkdir(mode=0o700, parents=True, exist_ok=True)
+            remove_stale_temporaries(root)
+            self._path, self.stream = _create_locked(temporaries)
+
+    def _check_free(self) -> None:
+        window = parse_file_name(self.target.name)
+        if window is None:
+            raise ValueError(f"{self.target.name} is no name of a catalog file")
+        for name in _names(self.target.parent):
+            other = parse_file_name(name)
+            if other is None or other.intersect(window) is None:
+                continue
+            if name != self.target.name:
+                raise CatalogConflictError(
+                    f"{self.target.parent / name} already answers for a part of {window}",
+                    hint="Write what the catalog says is missing, or replace the file under its own name.",
+                )
+            if not self._replace:
+                raise CatalogConflictError(f"{self.target} exists already", hint="Use refresh to replace it.")
+
+    def commit(self) -> Path:
+        """Sync the file and give it its final name, and return that.
+
+        Raises:
+            CatalogConflictError: Another file came to answer for a part of the interval meanwhile.
+            CatalogError: The file system refused.
+        """
+        with _mapped(self.target):
+            self._check_free()
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            _make_durable_folder(self.target.parent, self._root)
+            self._path.replace(self.target)
+            _sync_folder(self.target.parent)
+        self.stream.close()
+        return self.target
+
+    def discard(self) -> None:
+        """Remove the temporary file. Does nothing after a commit."""
+        if not self.stream.closed:
+            self._path.unlink(missing_ok=True)
+            # What could not be written before cannot be written now either, and does not matter any more.
+            with suppress(OSError):
+                self.stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class CatalogWriter:
+    """Writes the file that answers for one window of one instrument and catalog type.
+
+    A context manager: what is not committed leaves nothing behind. A window without rows becomes a file
+    without rows, which says that nothing happened there.
+
+        with CatalogWriter(root, CatalogType.TRADES, spec, window) as writer:
+            for batch in batches:
+                writer.write(batch)
+            writer.commit(provenance)
+
+    Args:
+        root: The catalog's folder.
+        catalog_type: What the rows are.
+        spec: The instrument and its precisions.
+        window: The `ts_init` the file answers for; `[start, end)` in nanoseconds, UTC.
+        replace: Replace the file of the very same window where there is one.
+        row_group_rows: Rows of a row group.
+
+    Raises:
+        CatalogConflictError: The catalog has a file for a part of the window already.
+        CatalogError: The instrument id cannot be a folder, or the file system refused.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        catalog_type: CatalogType,
+        spec: InstrumentSpec,
+        window: Window,
+        *,
+        replace: bool = False,
+        row_group_rows: int = ROW_GROUP_ROWS,
+    ) -> None:
+        self.spec = spec
+        self.window = window
+        self.rows = 0
+        self._last = window.start
+        self._schema = schema(catalog_type, spec)
+        self._row_group_rows = row_group_rows
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        target = data_folder(root, catalog_type, spec.nautilus_id) / file_name(window)
+        self._file = AtomicFile(root, target, replace=replace)
+        try:
+            self._parquet = _parquet_writer(self._file.stream, self._schema)
+        except BaseException:
+            self._file.discard()
+            raise
+
+    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Append rows, which have to follow those before in `ts_init`.
+
+        Raises:
+            CatalogError: The rows have another schema, are not in order, or lie outside the window; or the
+                file system refused.
+        """
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        if not table.schema.equals(self._schema, check_metadata=bool(table.schema.metadata)):
+            raise self._error(
+                f"rows have not the catalog's schema {_fields(self._schema)}, but {_fields(table.schema)}"
+            )
+        if table.num_rows == 0:
+            return
+        self._check_times(table.column("ts_init"))
+        self.rows += table.num_rows
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        while self._pending_rows >= self._row_group_rows:
+            self._write_row_group(self._row_group_rows)
+
+    def _check_times(self, column: pa.ChunkedArray) -> None:
+        if column.null_count:
+            raise self._error(f"{column.null_count} rows have no ts_init")
+        last = self._last
+        for chunk in column.chunks:
+            if not len(chunk):
+                continue
+            times = chunk.view(pa.int64()).to_numpy()
+            if times[0] < last or np.any(times[1:] < times[:-1]):
+                if times[0] < self.window.start:
+                    raise self._outside(int(times[0]))
+                raise self._error("rows are not in the order of ts_init")
+            last = int(times[-1])
+        if last >= self.window.end:
+            raise self._outside(last)
+        self._last = last
+
+    def _outside(self, nanos: int) -> CatalogError:
+        return self._error(
+            f"a row's ts_init {format_nanos(nanos)} lies outside the file's window {self.window}"
+        )
+
+    def _error(self, message: str) -> CatalogError:
+        return CatalogError(message, instrument=self.spec.nautilus_id)
+
+    def _write_row_group(self, rows: int) -> None:
+        table = pa.concat_tables(self._pending)
+        rest = table.slice(rows)
+        self._pending = [rest] if rest.num_rows else []
+        self._pending_rows = rest.num_rows
+        with _mapped(self._file.target):
+            self._parquet.write_table(table.slice(0, rows), row_group_size=rows)
+
+    def commit(self, provenance: Provenance) -> Path:
+        """Complete the file, sync it, and give it its final name, and return that.
+
+        Args:
+            provenance: Where the rows come from; version and time are filled in where they are empty.
+
+        Raises:
+            CatalogConflictError: Another file came to answer for a part of the window meanwhile.
+            CatalogError: The file system refused.
+        """
+        if self._pending_rows:
+            self._write_row_group(self._pending_rows)
+        provenance = replaced(
+            provenance,
+            converter=provenance.converter or _version(),
+            created=provenance.created or f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        )
+        with _mapped(self._file.target):
+            self._parquet.add_key_value_metadata({FOOTER_KEY: provenance.to_json()})
+            self._parquet.close()
+        return self._file.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what was written. Does nothing after a commit."""
+        self._pending = []
+        # The writer would otherwise try to complete its file whenever it is collected.
+        with suppress(OSError, pa.ArrowException):
+            self._parquet.close()
+        self._parquet.is_open = False
+        self._file.discard()
+
+
+def _version() -> str:
+    try:
+        return version("ticklake")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+def _fields(names: pa.Schema) -> str:
+    return f"{', '.join(f'{field.name}: {field.type}' for field in names)} with {names.metadata}"
+
+
+def _parquet_writer(stream: BinaryIO, rows: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        stream,
+        rows,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[path for path in _leaves(rows) if path not in _PLAIN],
+        column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+        write_page_checksum=True,
+    )
+
+
+def _leaves(rows: pa.Schema) -> Iterator[str]:
+    """Yield the paths of the Parquet columns."""
+    for field in rows:
+        if pa.types.is_list(field.type):
+            yield from (f"{field.name}.list.element.{inner.name}" for inner in field.type.value_type)
+        else:
+            yield field.name
+
+
+def _names(folder: Path) -> Sequence[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return ()
+
+
+def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:
+    """Return a new file, opened for writing and locked against `remove_stale_temporaries`."""
+    while True:
+        path = folder / f"{uuid.uuid4().hex}{_TEMPORARY}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Between opening and locking another process may have taken it for stale and removed it.
+            if os.fstat(descriptor).st_nlink:
+                return path, os.fdopen(descriptor, "wb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def remove_stale_temporaries(root: Path) -> list[Path]:
+    """Remove the temporary files that no living process writes, and return them."""
+    removed = []
+    folder = root / ".ticklake" / "tmp"
+    for name in _names(folder):
+        path = folder / name
+        if not name.endswith(_TEMPORARY) or path.is_symlink():
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            removed.append(path)
+        except BlockingIOError:
+            continue  # in use
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+def _make_durable_folder(folder: Path, root: Path) -> None:
+    """Create a folder below `root`, with each new entry on disk before what lies in it."""
+    missing = [path for path in (folder, *folder.parents) if path.is_relative_to(root) and not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _mapped(place: Path) -> Iterator[None]:
+    """Turn an `OSError` of the file system into a `CatalogError` that names the place."""
+    try:
+        yield
+    except OSError as exc:
+        raise CatalogError(
+            f"cannot write {place}: {exc.strerror or exc}",
+            hint="Check the free space and the permissions of the catalog's folder.",
+        ) from exc

@@ -1,0 +1,131 @@
+"""Instrument definitions in the catalog: one file a day, which answers for that whole UTC day."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ticklake.catalog import Catalog
+from ticklake.catalog.naming import file_name
+from ticklake.catalog.writer import AtomicFile, data_folder
+from ticklake.errors import CatalogCorruptError
+from ticklake.types import InstrumentKey, Window
+
+if TYPE_CHECKING:
+    from ticklake.instruments.definitions import Instrument
+
+__all__ = ["load", "save"]
+
+_FOLDERS = ("crypto_perpetual", "currency_pair")
+
+
+def save(catalog: Catalog, instruments: Iterable[Instrument], day: dt.date) -> list[Path]:
+    """Keep definitions in the catalog, as what holds during a whole UTC day, and return their files.
+
+    A definition of the same instrument and day is replaced in one step, an equal one left alone.
+
+    Args:
+        catalog: Where.
+        instruments: Definitions whose `ts_init` is the midnight that begins `day`.
+        day: The UTC day.
+
+    Raises:
+        ValueError: A definition is of another time.
+        CatalogConflictError: The catalog has a file of another name for a part of the day.
+        CatalogError: The id cannot be a folder, or the file system refused.
+    """
+    window = Window.of_day(day)
+    paths = []
+    for instrument in instruments:
+        if instrument.ts_init != window.start:
+            raise ValueError(f"the definition of {instrument.id} is not of {day} but of {instrument.ts_init}")
+        folder, content = _encoded(instrument)
+        nautilus_id = instrument.id.value
+        path = data_folder(catalog.path, folder, nautilus_id) / file_name(window)
+        with catalog.lock(folder, nautilus_id):
+            if not path.is_file() or path.read_bytes() != content:
+                with AtomicFile(catalog.path, path, replace=True) as file:
+                    file.stream.write(content)
+                    file.commit()
+        paths.append(path)
+    return paths
+
+
+def _encoded(instrument: Instrument) -> tuple[str, bytes]:
+    """Return the type's folder and the file's content, both of the engine's own writer."""
+    from nautilus_trader.persistence import ParquetDataCatalog
+
+    with tempfile.TemporaryDirectory(prefix="ticklake-") as scratch:
+        (written,) = ParquetDataCatalog(scratch).write_instruments([instrument])
+        path = Path(scratch) / written
+        return path.parent.parent.name, path.read_bytes()
+
+
+def load(
+    catalog: Catalog, key: InstrumentKey, day: dt.date, *, nautilus_id: str | None = None
+) -> Instrument | None:
+    """Return the definition that the catalog keeps of a lake key for a UTC day, or None.
+
+    Only what was read from the lake counts, not what a config once defined; and only under the live adapter's
+    id, unless another is given.
+
+    Args:
+        catalog: Where to look.
+        key: The lake's instrument, with or without its `@…` suffix.
+        day: The UTC day.
+        nautilus_id: The id that the config gives it, if it does.
+
+    Raises:
+        CatalogCorruptError: A definition of that day cannot be read.
+    """
+    for folder, row in _rows(catalog, Window.of_day(day), nautilus_id):
+        info = json.loads(row["info"] or "{}")
+        if (
+            info.get("defined_by") == "lake"
+            and InstrumentKey(info["lake_key"]).matches(key)
+            and info.get("id_from") == ("symbology" if nautilus_id is None else "config")
+        ):
+            return _decoded(folder, row | {"info": info})
+    return None
+
+
+def _rows(catalog: Catalog, window: Window, nautilus_id: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the type's folder and the last definition that is good at the window's start, by instrument."""
+    for folder in _FOLDERS:
+        ids = sorted(catalog.instrument_ids(folder)) if nautilus_id is None else [nautilus_id]
+        for each in ids:
+            for file in catalog.files(folder, each, window):
+                if file.window.intersect(window) != window:
+                    continue
+                good = [row for row in _read(file.path) if row["ts_init"] <= window.start]
+                if good:
+                    yield folder, max(good, key=lambda row: int(row["ts_init"]))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:  # one file, though it may be replaced meanwhile
+            table = pq.read_table(file)
+        for name in ("ts_event", "ts_init"):
+            index = table.schema.get_field_index(name)
+            table = table.set_column(index, name, table.column(index).cast(pa.int64()))
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    except (pa.ArrowException, OSError, KeyError) as exc:
+        raise CatalogCorruptError(
+            f"{path} is not a readable instrument file: {exc}", hint="Remove it and fetch again."
+        ) from exc
+
+
+def _decoded(folder: str, row: Mapping[str, Any]) -> Instrument:
+    from nautilus_trader.model import CryptoPerpetual, CurrencyPair
+
+    kind = CryptoPerpetual if folder == "crypto_perpetual" else CurrencyPair
+    return kind.from_dict({"type": kind.__name__, **row})
