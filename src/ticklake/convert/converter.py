@@ -1,0 +1,365 @@
+"""Source batches in, catalog batches out: the streaming conversion, and the same for whole tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ticklake.catalog.schema import PRICE_MAX, SIZE_MAX, schema
+from ticklake.config import DialectConfig
+from ticklake.convert import books
+from ticklake.convert.dialects import BookDialect, Dialect, TradesDialect, nanos_per_unit, recognise
+from ticklake.convert.kernels import (
+    SIDES,
+    Ints,
+    Mask,
+    decimal_array,
+    derived_trade_ids,
+    enum_array,
+    sides,
+    text,
+    times_to_nanos,
+    timestamp_array,
+    to_raw,
+    unusable_ids,
+)
+from ticklake.convert.order import Orderer
+from ticklake.convert.quality import ConversionCounts, Note, Reason, Verdict
+from ticklake.errors import ConversionError
+from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec, Window
+
+__all__ = ["Conversion", "Converter", "convert"]
+
+type OnBadRow = Literal["fail", "quarantine"]
+
+# Rows worked on at once: bounds the memory above what comes in and goes out. A snapshot is 1 + 2N delta rows.
+_TRADE_ROWS = 65_536
+_BOOK_ROWS = 16_384
+
+_NO_BAD_ROWS = pa.table(
+    {
+        "row": pa.array([], pa.int64()),
+        "reason": pa.array([], pa.string()),
+        "column": pa.array([], pa.string()),
+    }
+)
+
+
+class Converter:
+    """Converts the source rows of one instrument and data type to rows of a catalog, batch by batch.
+
+    Feed it with `push` and end with `flush`; both yield batches in the catalog's schema, in `ts_init` order,
+    rows of the same time in the order of the source. `prepare`, an `Orderer` and `finish` are the three
+    stages in between, for a caller that runs them in different threads; every stage is used by one thread.
+
+    Args:
+        spec: The instrument.
+        data_type: What the source rows are.
+        book_as: What book snapshots become.
+        on_bad_row: Whether a row that cannot be converted is an error or goes to `quarantined`.
+
+    Attributes:
+        schema: The schema of the batches that leave.
+        counts: What became of the rows so far.
+        quarantined: Tables of bad rows: `row` (position in the source file), `reason`, `column`, and the
+            source's own columns.
+    """
+
+    def __init__(
+        self,
+        spec: InstrumentSpec,
+        data_type: DataType,
+        book_as: BookAs = BookAs.DELTAS,
+        *,
+        on_bad_row: OnBadRow = "fail",
+    ) -> None:
+        self.spec = spec
+        self.data_type = data_type
+        self.book_as = book_as
+        self.schema = schema(CatalogType.of(data_type, book_as), spec)
+        self.counts = ConversionCounts()
+        self.quarantined: list[pa.Table] = []
+        self._on_bad_row = on_bad_row
+        self._orderer = Orderer()
+        depth = data_type.depth
+        self._block_rows = _TRADE_ROWS if depth is None else _BOOK_ROWS
+        self._canonical_schema = self.schema if depth is None else books.canonical_schema(depth)
+
+    def push(
+        self,
+        source: pa.Table | pa.RecordBatch,
+        dialect: Dialect,
+        *,
+        watermark: int | None,
+        first_row: int = 0,
+        window: Window | None = None,
+        url: str | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Convert a piece of a source and yield what can go; exhaust the iterator before the next push.
+
+        Args:
+            source: The rows, with at least the dialect's columns.
+            dialect: What the columns mean.
+            watermark: The least `ts_init` (ns) that a later piece can still bring; None where none follows.
+            first_row: Position of the piece's first row in its source file.
+            window: Keeps the rows whose `ts_init` lies in it; None keeps all.
+            url: Where the rows come from, for errors.
+
+        Raises:
+            ConversionError: A row cannot be converted (with `on_bad_row="fail"`), or is earlier than an
+                earlier watermark allowed.
+            PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
+        """
+        canonical = self.prepare(source, dialect, first_row=first_row, window=window, url=url)
+        yield from self.finish(self._orderer.push(canonical, watermark))
+
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows still held back for the sake of order."""
+        if (rest := self._orderer.flush()) is not None:
+            yield from self.finish(rest)
+
+    def prepare(
+        self,
+        source: pa.Table | pa.RecordBatch,
+        dialect: Dialect,
+        *,
+        first_row: int = 0,
+        window: Window | None = None,
+        url: str | None = None,
+    ) -> pa.Table:
+        """Return the source rows in canonical form: checked, converted, one row each, not yet in order.
+
+        Args and errors are those of `push`.
+        """
+        table = pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source
+        parts = []
+        for batch in table.to_batches(max_chunksize=self._block_rows):
+            parts += self._prepare(batch, dialect, first_row, window, url)
+            first_row += batch.num_rows
+        return pa.Table.from_batches(parts, self._canonical_schema)
+
+    def finish(self, canonical: pa.Table) -> Iterator[pa.RecordBatch]:
+        """Yield canonical rows, in the order given, as batches in the catalog's schema."""
+        for batch in canonical.to_batches(max_chunksize=self._block_rows):
+            if batch.num_rows == 0:
+                continue
+            if not self.data_type.is_book:
+                finished = batch
+            elif self.book_as is BookAs.DELTAS:
+                finished = books.deltas(batch, self.schema)
+            else:
+                finished = books.depths(batch, self.schema)
+            self.counts.written += batch.num_rows
+            self.counts.catalog_rows += finished.num_rows
+            yield finished
+
+    def _prepare(
+        self, batch: pa.RecordBatch, dialect: Dialect, first_row: int, window: Window | None, url: str | None
+    ) -> list[pa.RecordBatch]:
+        times = _Times.read(batch, dialect)
+        self.counts.read += batch.num_rows
+        rows = np.arange(first_row, first_row + batch.num_rows)
+        if window is not None:
+            inside = times.within(window)
+            kept = int(np.count_nonzero(inside))
+            self.counts.outside += batch.num_rows - kept
+            if kept < batch.num_rows:
+                batch, times, rows = _pick(batch, inside), times.pick(inside), rows[inside]
+        if batch.num_rows == 0:
+            return []
+        verdict = Verdict(batch.num_rows)
+        times.judge(verdict)
+        columns, notes = (
+            self._trades(batch, dialect, times, rows, verdict)
+            if isinstance(dialect, TradesDialect)
+            else self._snapshots(batch, dialect, times, verdict)
+        )
+        canonical = pa.RecordBatch.from_arrays(columns, schema=self._canonical_schema)
+        if verdict.any_bad:
+            if self._on_bad_row == "fail":
+                raise verdict.error(batch, rows, spec=self.spec, data_type=self.data_type, url=url)
+            self.counts.quarantined += verdict.counts()
+            self.quarantined.append(verdict.quarantine(batch, rows))
+            canonical = canonical.filter(pa.array(verdict.good))
+            notes = {note: mask & verdict.good for note, mask in notes.items()}
+        self.counts.notes += {note: int(np.count_nonzero(mask)) for note, mask in notes.items()}
+        return [canonical]
+
+    def _trades(
+        self, batch: pa.RecordBatch, dialect: TradesDialect, times: _Times, rows: Ints, verdict: Verdict
+    ) -> tuple[list[pa.Array], dict[Note, Mask]]:
+        price, faults = to_raw(batch.column(dialect.price), self.spec.price_precision, PRICE_MAX)
+        verdict.flag_faults(faults, dialect.price, is_price=True)
+        size, faults = to_raw(batch.column(dialect.size), self.spec.size_precision, SIZE_MAX)
+        verdict.flag_faults(faults, dialect.size, is_price=False)
+        if dialect.trade_id is None:
+            ids = derived_trade_ids(times.event, rows)
+        else:
+            ids = text(batch.column(dialect.trade_id))
+            if (unusable := unusable_ids(ids)) is not None:
+                verdict.flag(unusable, Reason.BAD_TRADE_ID, dialect.trade_id)
+        if dialect.side is None:
+            aggressor = np.zeros(batch.num_rows, np.int8)
+        else:
+            aggressor = sides(batch.column(dialect.side), dialect.buy, dialect.sell)
+        columns = [
+            decimal_array(price),
+            decimal_array(size),
+            enum_array(aggressor, SIDES),
+            ids,
+            *times.arrays(),
+        ]
+        return columns, {Note.NO_AGGRESSOR: aggressor == 0}
+
+    def _snapshots(
+        self, batch: pa.RecordBatch, dialect: BookDialect, times: _Times, verdict: Verdict
+    ) -> tuple[list[pa.Array], dict[Note, Mask]]:
+        prices, sizes, notes = books.snapshots(batch, dialect, self.spec, verdict)
+        return [*times.arrays(), prices, sizes], notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The times of a batch in nanoseconds, 0 where `bad` has a reason against them."""
+
+    event: Ints
+    init: Ints
+    bad: tuple[tuple[str, Mask, Mask], ...]
+    """Time column, where it is null, where it is out of range; the clock's column first."""
+
+    @classmethod
+    def read(cls, batch: pa.RecordBatch, dialect: Dialect) -> _Times:
+        nanos, bad = [], []
+        for name in dict.fromkeys((dialect.time_column, dialect.ts_event)):
+            column = batch.column(name)
+            values, null, outside = times_to_nanos(column, nanos_per_unit(dialect, column.type))
+            nanos.append(values)
+            bad.append((name, null, outside))
+        return cls(event=nanos[-1], init=nanos[0], bad=tuple(bad))
+
+    def within(self, window: Window) -> Mask:
+        """Return which rows lie in the window; one without a usable `ts_init` could, so it does."""
+        _, null, outside = self.bad[0]
+        inside: Mask = (self.init >= window.start) & (self.init < window.end) | null | outside
+        return inside
+
+    def pick(self, mask: Mask) -> _Times:
+        bad = tuple((name, null[mask], outside[mask]) for name, null, outside in self.bad)
+        return _Times(self.event[mask], self.init[mask], bad)
+
+    def judge(self, verdict: Verdict) -> None:
+        for name, null, outside in self.bad:
+            verdict.flag(null, Reason.NULL_TIME, name)
+            verdict.flag(outside, Reason.TIME_OUT_OF_RANGE, name)
+
+    def arrays(self) -> tuple[pa.Array, pa.Array]:
+        """Return `ts_event` and `ts_init` as the catalog has them."""
+        return timestamp_array(self.event), timestamp_array(self.init)
+
+
+def _pick(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+    """Return the rows of the mask, without a copy where they are one stretch."""
+    rows = np.flatnonzero(mask)
+    if len(rows) == 0:
+        return batch.slice(0, 0)
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):
+        return batch.slice(first, len(rows))
+    return batch.filter(pa.array(mask))
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion made of a source.
+
+    Attributes:
+        table: Rows in the catalog's schema, in `ts_init` order.
+        quarantined: The bad rows: `row` (position in the source), `reason`, `column`, and the source's own
+            columns.
+        counts: What became of the rows.
+    """
+
+    table: pa.Table
+    quarantined: pa.Table
+    counts: ConversionCounts
+
+
+def convert(
+    source: object,
+    *,
+    spec: InstrumentSpec,
+    data_type: DataType,
+    book_as: BookAs = BookAs.DELTAS,
+    dialect: DialectConfig | None = None,
+    window: Window | None = None,
+    on_bad_row: OnBadRow = "fail",
+) -> Conversion:
+    """Convert source rows of any kind to a table that a NautilusTrader catalog can hold.
+
+    Args:
+        source: Path of a Parquet file; an Arrow table, record batch or reader; a pandas or Polars DataFrame,
+            or anything else with the Arrow PyCapsule interface.
+        spec: The instrument.
+        data_type: What the rows are.
+        book_as: What book snapshots become.
+        dialect: What the columns mean; None recognises a known dialect from their names.
+        window: Keeps the rows whose `ts_init` lies in it; None keeps all.
+        on_bad_row: Whether a row that cannot be converted is an error or goes to `Conversion.quarantined`.
+
+    Raises:
+        ConversionError: The source cannot be read, or a row cannot be converted.
+        SourceSchemaError: The columns are in no known dialect, or do not fit the declared one.
+        PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
+        TypeError: The source is none of these kinds.
+    """
+    converter = Converter(spec, data_type, book_as, on_bad_row=on_bad_row)
+    url = str(source) if isinstance(source, str | Path) else None
+    converted: list[pa.RecordBatch] = []
+    with _opened(source, url) as rows:
+        schema_ = rows.schema_arrow if isinstance(rows, pq.ParquetFile) else rows.schema
+        meaning = recognise(schema_, data_type, dialect, url=url)
+        for batch in _batches(rows, meaning.columns, url):
+            # Nothing is known of what follows, so that all is held back; what is in order costs nothing.
+            converted += converter.push(
+                batch, meaning, watermark=0, first_row=converter.counts.read, window=window, url=url
+            )
+    converted += converter.flush()
+    return Conversion(
+        table=pa.Table.from_batches(converted, converter.schema),
+        quarantined=pa.concat_tables(converter.quarantined) if converter.quarantined else _NO_BAD_ROWS,
+        counts=converter.counts,
+    )
+
+
+def _opened(source: object, url: str | None) -> Any:
+    """Return the source as a `ParquetFile` or a `RecordBatchReader`; both are context managers."""
+    try:
+        if url is not None:
+            return pq.ParquetFile(url)
+        if hasattr(source, "__arrow_c_stream__"):
+            return pa.RecordBatchReader.from_stream(source)
+        if hasattr(source, "__arrow_c_array__"):
+            return pa.table(source).to_reader()
+    except (pa.ArrowException, OSError) as exc:
+        raise _unreadable(exc, url) from exc
+    raise TypeError(
+        f"cannot convert a {type(source).__name__}; give the path of a Parquet file, an Arrow table, record "
+        "batch or reader, or a DataFrame with the Arrow PyCapsule interface (pandas, Polars)"
+    )
+
+
+def _batches(rows: Any, columns: tuple[str, ...], url: str | None) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from rows.iter_batches(columns=list(columns)) if isinstance(rows, pq.ParquetFile) else rows
+    except (pa.ArrowException, OSError) as exc:
+        raise _unreadable(exc, url) from exc
+
+
+def _unreadable(exc: Exception, url: str | None) -> ConversionError:
+    return ConversionError(f"the source cannot be read: {exc}", url=url)

@@ -1,0 +1,215 @@
+"""One conversion function for every kind of input, unit and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from convert_support import BOOK5, BTC, ETH, T0, TRADES, source_path, times, trades
+from ticklake.catalog.schema import schema
+from ticklake.config import DialectConfig
+from ticklake.convert import Converter, Orderer, convert, recognise
+from ticklake.errors import ConversionError, SourceSchemaError
+from ticklake.types import BookAs, CatalogType, DataType
+
+KINDS: dict[str, Callable[[pa.Table], Any]] = {
+    "table": lambda table: table,
+    "chunked table": lambda table: pa.concat_tables([table.slice(i, 1) for i in range(len(table))]),
+    "batch": lambda table: table.combine_chunks().to_batches()[0],
+    "reader": lambda table: table.to_reader(max_chunksize=2),
+    "pandas": lambda table: table.to_pandas(),
+    "pandas with an index": lambda table: table.to_pandas().set_index(pd.Index(["a", "b", "c"])),
+    "polars": pl.from_arrow,
+    "polars with categories": lambda table: pl.from_arrow(table).with_columns(  # type: ignore[union-attr]
+        pl.col("trade_id").cast(pl.Categorical)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_trades(kind: str) -> None:
+    expected = convert(trades(), spec=BTC, data_type=TRADES)
+    result = convert(KINDS[kind](trades()), spec=BTC, data_type=TRADES)
+    assert result.table.equals(expected.table, check_metadata=True)
+    assert result.counts == expected.counts
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_parquet_files(tmp_path: Path, as_path: Callable[[Path], Any]) -> None:
+    path = tmp_path / "trades.parquet"
+    pq.write_table(trades(5).append_column("unrelated", pa.nulls(5)), path, row_group_size=2)
+    result = convert(as_path(path), spec=BTC, data_type=TRADES)
+    assert result.table.equals(convert(trades(5), spec=BTC, data_type=TRADES).table)
+
+
+def test_real_book_from_frames(real_lake: Path) -> None:
+    path = source_path(real_lake, "BINANCE-FUTURES:PERPETUAL:ETH-USDT@LIN", "2024-08-09", BOOK5)
+    expected = convert(path, spec=ETH, data_type=BOOK5).table
+    for frame in (pl.read_parquet(path), pd.read_parquet(path), pq.ParquetFile(path).read()):
+        assert convert(frame, spec=ETH, data_type=BOOK5).table.equals(expected)
+
+
+def test_pandas_with_gaps_in_integer_columns() -> None:
+    frame = trades().to_pandas()
+    frame["aggressor_side"] = frame["aggressor_side"].astype(float)
+    frame.loc[1, "aggressor_side"] = None
+    sides = convert(frame, spec=BTC, data_type=TRADES).table["aggressor_side"].to_pylist()
+    assert sides == ["BUY", "NO_AGGRESSOR", "BUY"]
+
+
+def test_result_has_the_catalog_schema_even_without_rows() -> None:
+    for data_type, book_as in ((TRADES, BookAs.DELTAS), (BOOK5, BookAs.DELTAS), (BOOK5, BookAs.DEPTH)):
+        source = trades(0) if data_type is TRADES else _empty_book()
+        result = convert(source, spec=BTC, data_type=data_type, book_as=book_as)
+        assert result.table.schema.equals(
+            schema(CatalogType.of(data_type, book_as), BTC), check_metadata=True
+        )
+        assert result.table.num_rows == result.counts.read == 0
+
+
+def _empty_book() -> pa.Table:
+    names = [f"{s}_{k}_{n}" for s in ("bid", "ask") for k in ("price", "size") for n in range(5)]
+    empty: dict[str, Any] = dict.fromkeys(names, pa.array([], pa.float64()))
+    return pa.table(empty | dict.fromkeys(("ts_event", "ts_init"), pa.array([], pa.int64())))
+
+
+def test_results_are_valid_arrow(real_lake: Path) -> None:
+    path = source_path(real_lake, "BINANCE-FUTURES:PERPETUAL:ETH-USDT@LIN", "2024-08-08", BOOK5)
+    for book_as in BookAs:
+        convert(path, spec=ETH, data_type=BOOK5, book_as=book_as).table.validate(full=True)
+    convert(trades(), spec=BTC, data_type=TRADES).table.validate(full=True)
+
+
+@pytest.mark.parametrize("source", [42, None, {"price": [1.0]}, [trades()]])
+def test_other_objects_are_refused(source: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot convert a .*; give the path of a Parquet file"):
+        convert(source, spec=BTC, data_type=TRADES)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"cannot be read: .*nowhere\.parquet"):
+        convert(tmp_path / "nowhere.parquet", spec=BTC, data_type=TRADES)
+    torn = tmp_path / "torn.parquet"
+    torn.write_bytes(b"PAR1 not much more")
+    with pytest.raises(ConversionError, match=r"cannot be read: .*torn\.parquet") as caught:
+        convert(torn, spec=BTC, data_type=TRADES)
+    assert isinstance(caught.value.__cause__, pa.ArrowException)
+    pq.write_table(pa.table({"x": [1]}), torn)
+    with pytest.raises(SourceSchemaError, match=r"torn\.parquet"):
+        convert(torn, spec=BTC, data_type=TRADES)
+
+
+def test_a_reader_that_fails_on_the_way() -> None:
+    def broken() -> Any:
+        yield from trades().to_batches()
+        raise pa.ArrowInvalid("torn in the middle")
+
+    reader = pa.RecordBatchReader.from_batches(trades().schema, broken())
+    with pytest.raises(ConversionError, match=r"cannot be read: .*torn in the middle"):
+        convert(reader, spec=BTC, data_type=TRADES)
+
+
+@pytest.mark.parametrize(("unit", "divisor"), [("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1)])
+def test_units(unit: str, divisor: int) -> None:
+    expected = [T0, T0 + 10**9, T0 + 2 * 10**9]
+    integers = pa.array([value // divisor for value in expected], pa.int64())
+    declared = DialectConfig(unit=unit, ts_event="when", price="price", size="size")  # type: ignore[arg-type]
+    for column in (
+        integers,
+        integers.cast(pa.timestamp(unit)),
+        integers.cast(pa.timestamp(unit, "Asia/Tokyo")),
+    ):
+        table = trades(3, ts_event=None, ts_init=None, when=column)
+        result = convert(table, spec=BTC, data_type=TRADES, dialect=declared)
+        assert times(result.table) == times(result.table, "ts_event") == expected
+    # The unit of an Arrow timestamp is its own, whatever is declared.
+    stamps = pa.array(expected, pa.int64()).cast(pa.timestamp("ns", "UTC"))
+    table = trades(3, ts_event=None, ts_init=None, when=stamps)
+    assert times(convert(table, spec=BTC, data_type=TRADES, dialect=declared).table) == expected
+
+
+def test_microseconds_of_the_tardis_dialect() -> None:
+    table = pa.table(
+        {
+            "timestamp": [T0 // 1_000, T0 // 1_000 + 1],
+            "local_timestamp": [T0 // 1_000 + 7, T0 // 1_000 + 5],
+            "id": [1, 2],
+            "side": ["buy", "unknown"],
+            "price": pa.array([1.5, 2.5], pa.float32()),
+            "amount": pa.array([1, 2], pa.int64()),
+        }
+    )
+    result = convert(table, spec=BTC, data_type=TRADES)
+    assert times(result.table) == [T0 + 5_000, T0 + 7_000]
+    assert result.table["trade_id"].to_pylist() == ["2", "1"]
+    assert result.table["aggressor_side"].to_pylist() == ["NO_AGGRESSOR", "BUY"]
+    assert [str(price) for price in result.table["price"].to_pylist()] == [
+        f"{p}" + "0" * 15 for p in (2.5, 1.5)
+    ]
+
+
+def test_volume_dialect_of_trades() -> None:
+    table = trades(3, size=None, ts_event=None, ts_init=None, aggressor_side=None)
+    table = table.append_column("volume", pa.array([0.5, 0.25, 1.0]))
+    table = table.append_column("timestamp", pa.array([T0 // 1_000] * 3))
+    table = table.append_column("side", pa.array(["sell", "buy", "sell"]))
+    result = convert(table, spec=BTC, data_type=TRADES).table
+    assert [float(size) for size in result["size"].to_pylist()] == [0.5, 0.25, 1.0]
+    assert result["aggressor_side"].to_pylist() == ["SELL", "BUY", "SELL"]
+    assert times(result) == times(result, "ts_event") == [T0] * 3
+
+
+def test_rows_of_one_time_keep_their_order() -> None:
+    stamps = pa.array([T0 + 1, T0, T0 + 1, T0, T0 + 1], pa.int64())
+    for source in (trades(5, ts_init=stamps), trades(5, ts_init=stamps).to_reader(max_chunksize=2)):
+        result = convert(source, spec=BTC, data_type=TRADES).table
+        assert result["trade_id"].to_pylist() == ["101", "103", "100", "102", "104"]
+
+
+def test_ids_are_derived_from_the_position_whatever_window_is_asked_for() -> None:
+    source = trades(6, trade_id=None, ts_event=pa.array([T0] * 6, pa.int64()))
+    whole = convert(source, spec=BTC, data_type=TRADES).table["trade_id"].to_pylist()
+    assert whole == [f"{T0}-{row}" for row in range(6)]
+
+    converter = Converter(BTC, TRADES)
+    dialect = recognise(source.schema, TRADES)
+    part = list(converter.push(source.slice(2, 2), dialect, watermark=None, first_row=2))
+    assert part[0]["trade_id"].to_pylist() == whole[2:4]
+
+
+def test_the_stages_can_be_driven_apart() -> None:
+    source = trades(4, ts_init=pa.array([T0 + 3, T0 + 1, T0 + 2, T0], pa.int64()))
+    dialect = recognise(source.schema, TRADES)
+    converter, orderer = Converter(BTC, TRADES), Orderer()
+    pieces = []
+    for start in (0, 2):
+        canonical = converter.prepare(source.slice(start, 2), dialect, first_row=start)
+        pieces += converter.finish(orderer.push(canonical, T0 if start == 0 else None))
+    assert times(pa.Table.from_batches(pieces)) == [T0, T0 + 1, T0 + 2, T0 + 3]
+    assert converter.counts.written == converter.counts.read == 4
+
+
+def test_batches_that_leave_are_bounded() -> None:
+    levels = 5
+    rows = 40_000
+    columns: dict[str, Any] = {name: pa.array(range(T0, T0 + rows)) for name in ("ts_event", "ts_init")}
+    for level in range(levels):
+        for side, price in (("bid", 100.0 - level), ("ask", 101.0 + level)):
+            columns[f"{side}_price_{level}"] = [price] * rows
+            columns[f"{side}_size_{level}"] = [1.0] * rows
+    source = pa.table(columns)
+    data_type = DataType("book_snapshot_5")
+    converter = Converter(BTC, data_type)
+    sizes = [
+        batch.num_rows
+        for batch in converter.push(source, recognise(source.schema, data_type), watermark=None)
+    ]
+    assert sum(sizes) == rows * 11
+    assert max(sizes) <= 16_384 * 11
