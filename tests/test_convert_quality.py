@@ -74,7 +74,7 @@ def test_a_bad_trade_goes_to_quarantine(column: str, value: Any, reason: Reason)
         [column],
     )
     # Whole and as read.
-    as_read = kept.drop_columns(["row", "reason", "column"])
+    as_read = kept.drop_columns(["row", "reason", "column", "ts_init_ns", "source"])
     assert repr(as_read.to_pylist()) == repr(source.slice(2, 1).to_pylist())  # NaN is not equal to itself
     assert as_read.schema == source.schema
 
@@ -148,13 +148,13 @@ def test_a_row_has_the_first_reason_only() -> None:
 def test_sources_with_our_column_names_keep_theirs() -> None:
     source = trades(1, price=[None], row=["theirs"], reason=["theirs"])
     kept = convert(source, spec=BTC, data_type=TRADES, on_bad_row="quarantine").quarantined
-    assert kept.column_names[:3] == ["row", "reason", "column"]
+    assert kept.column_names[:5] == ["row", "reason", "column", "ts_init_ns", "source"]
     assert kept["source_row"].to_pylist() == kept["source_reason"].to_pylist() == ["theirs"]
 
 
 def test_without_bad_rows_the_quarantine_is_an_empty_table() -> None:
     kept = convert(trades(), spec=BTC, data_type=TRADES).quarantined
-    assert (kept.num_rows, kept.column_names) == (0, ["row", "reason", "column"])
+    assert (kept.num_rows, kept.column_names) == (0, ["row", "reason", "column", "ts_init_ns", "source"])
 
 
 @pytest.mark.parametrize("sides", [[None, 3, 0], [None] * 3])

@@ -1,7 +1,7 @@
 """Rows that could not be converted: kept whole, beside the catalog's data, never read as data.
 
 They lie at `<root>/quarantine/<catalog type>/<instrument folder>/<window>.parquet`, the source's own columns
-with `row` (position in the source file), `reason` and `column` in front, and the file's URL in `source`.
+with `row` (position in the source file), `reason`, `column`, `ts_init_ns` and `source` (its URL) in front.
 """
 
 from __future__ import annotations

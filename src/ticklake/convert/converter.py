@@ -47,6 +47,8 @@ _NO_BAD_ROWS = pa.table(
         "row": pa.array([], pa.int64()),
         "reason": pa.array([], pa.string()),
         "column": pa.array([], pa.string()),
+        "ts_init_ns": pa.array([], pa.int64()),
+        "source": pa.array([], pa.string()),
     }
 )
 
@@ -67,8 +69,8 @@ class Converter:
     Attributes:
         schema: The schema of the batches that leave.
         counts: What became of the rows so far.
-        quarantined: Tables of bad rows: `row` (position in the source file), `reason`, `column`, and the
-            source's own columns.
+        quarantined: Tables of bad rows: `row` (position in the source file), `reason`, `column`, `ts_init_ns`
+            (null where unusable), `source` (URL), and the source's own columns.
     """
 
     def __init__(
@@ -185,7 +187,7 @@ class Converter:
             if self._on_bad_row == "fail":
                 raise verdict.error(batch, rows, spec=self.spec, data_type=self.data_type, url=url)
             self.counts.quarantined += verdict.counts()
-            self.quarantined.append(verdict.quarantine(batch, rows))
+            self.quarantined.append(verdict.quarantine(batch, rows, times.init, url))
             canonical = canonical.filter(pa.array(verdict.good))
             notes = {note: mask & verdict.good for note, mask in notes.items()}
         self.counts.notes += {note: int(np.count_nonzero(mask)) for note, mask in notes.items()}
@@ -280,8 +282,7 @@ class Conversion:
 
     Attributes:
         table: Rows in the catalog's schema, in `ts_init` order.
-        quarantined: The bad rows: `row` (position in the source), `reason`, `column`, and the source's own
-            columns.
+        quarantined: The bad rows, with the same columns as `Converter.quarantined`.
         counts: What became of the rows.
     """
 

@@ -153,18 +153,32 @@ class Verdict:
         found = np.bincount(self._reason, minlength=len(_REASONS) + 1)[1:]
         return Counter({reason: int(n) for reason, n in zip(_REASONS, found, strict=True) if n})
 
-    def quarantine(self, source: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the bad rows whole, with `row`, `reason` and `column` in front of the source's own columns.
+    def quarantine(
+        self,
+        source: pa.RecordBatch,
+        rows: npt.NDArray[np.int64],
+        ts_init: npt.NDArray[np.int64],
+        url: str | None,
+    ) -> pa.Table:
+        """Return the bad rows whole, with what is known of them in front of their own columns.
 
         Args:
             source: The rows that were judged, as read.
             rows: Their positions in the source file.
+            ts_init: Their times in nanoseconds, 0 where unusable.
+            url: Where they come from.
         """
         bad = np.flatnonzero(self._reason)
         reasons = pa.array([reason.value for reason in _REASONS]).take(pa.array(self._reason[bad] - 1))
         columns = pa.array(self._columns, pa.string()).take(pa.array(self._column[bad] - 1))
         kept = source.take(pa.array(bad))
-        ours = {"row": pa.array(rows[bad]), "reason": reasons, "column": columns}
+        ours = {
+            "row": pa.array(rows[bad]),
+            "reason": reasons,
+            "column": columns,
+            "ts_init_ns": pa.array(ts_init[bad], mask=ts_init[bad] == 0),
+            "source": pa.repeat(pa.scalar(url, pa.string()), len(bad)),
+        }
         return pa.table(
             [*ours.values(), *kept.columns],
             names=[*ours, *_without(kept.schema.names, ours)],
