@@ -12,7 +12,7 @@ import pytest
 
 from convert_support import BOOK5, T0, TRADES, source_path
 from ticklake.config import DialectConfig
-from ticklake.convert import BookDialect, TradesDialect, nanos, nanos_per_unit, recognise
+from ticklake.conversion import BookDialect, TradesDialect, nanos, nanos_per_unit, recognise
 from ticklake.errors import SourceSchemaError
 from ticklake.types import DataType
 

@@ -41,7 +41,7 @@ from convert_support import (
     write_catalog,
 )
 from ticklake.catalog.schema import PRICE_MAX, SIZE_MAX
-from ticklake.convert import Converter, convert, recognise
+from ticklake.conversion import Converter, convert, recognise
 from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec
 
 ETH_KEY = "BINANCE-FUTURES:PERPETUAL:ETH-USDT@LIN"

@@ -13,8 +13,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ticklake.catalog.schema import DECIMAL, PRICE_MAX, SIZE_MAX
-from ticklake.convert import kernels
-from ticklake.convert.kernels import Fault
+from ticklake.conversion import kernels
+from ticklake.conversion.kernels import Fault
 
 PRECISIONS = st.integers(0, 16)
 WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)

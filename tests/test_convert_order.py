@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticklake.convert import Orderer
+from ticklake.conversion import Orderer
 from ticklake.errors import ConversionError
 
 BATCHES = st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=8)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert_support import BTC, T0, TRADES, book, times, trades
-from ticklake.convert import ConversionCounts, Converter, Note, Reason, convert, recognise
+from ticklake.conversion import ConversionCounts, Converter, Note, Reason, convert, recognise
 from ticklake.errors import ConversionError, PrecisionError
 from ticklake.types import BookAs, DataType, Window
 

@@ -15,7 +15,7 @@ import pytest
 from convert_support import BOOK5, BTC, ETH, T0, TRADES, source_path, times, trades
 from ticklake.catalog.schema import schema
 from ticklake.config import DialectConfig
-from ticklake.convert import Converter, Orderer, convert, recognise
+from ticklake.conversion import Converter, Orderer, convert, recognise
 from ticklake.errors import ConversionError, SourceSchemaError
 from ticklake.types import BookAs, CatalogType, DataType
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from ticklake.catalog.schema import PRICE_MAX, SIZE_MAX, schema
 from ticklake.config import DialectConfig
-from ticklake.convert import books
-from ticklake.convert.dialects import BookDialect, Dialect, TradesDialect, nanos_per_unit, recognise
-from ticklake.convert.kernels import (
+from ticklake.conversion import books
+from ticklake.conversion.dialects import BookDialect, Dialect, TradesDialect, nanos_per_unit, recognise
+from ticklake.conversion.kernels import (
     SIDES,
     Ints,
     Mask,
@@ -29,8 +29,8 @@ from ticklake.convert.kernels import (
     to_raw,
     unusable_ids,
 )
-from ticklake.convert.order import Orderer
-from ticklake.convert.quality import ConversionCounts, Note, Reason, Verdict
+from ticklake.conversion.order import Orderer
+from ticklake.conversion.quality import ConversionCounts, Note, Reason, Verdict
 from ticklake.errors import ConversionError
 from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec, Window
 

@@ -1,9 +1,9 @@
 """Source rows to rows of a NautilusTrader catalog, Arrow to Arrow."""
 
-from ticklake.convert.converter import Conversion, Converter, convert
-from ticklake.convert.dialects import BookDialect, Dialect, TradesDialect, nanos, nanos_per_unit, recognise
-from ticklake.convert.order import Orderer
-from ticklake.convert.quality import ConversionCounts, Note, Reason
+from ticklake.conversion.converter import Conversion, Converter, convert
+from ticklake.conversion.dialects import BookDialect, Dialect, TradesDialect, nanos, nanos_per_unit, recognise
+from ticklake.conversion.order import Orderer
+from ticklake.conversion.quality import ConversionCounts, Note, Reason
 
 __all__ = [
     "BookDialect",

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from ticklake.catalog.schema import DECIMAL, LEVEL, LEVELS, PRICE_MAX, SIZE_MAX, TIMESTAMP
-from ticklake.convert.dialects import BookDialect
-from ticklake.convert.kernels import (
+from ticklake.conversion.dialects import BookDialect
+from ticklake.conversion.kernels import (
     ABSENT,
     Faults,
     Floats,
@@ -29,7 +29,7 @@ from ticklake.convert.kernels import (
     timestamp_array,
     to_raw,
 )
-from ticklake.convert.quality import Note, Verdict
+from ticklake.conversion.quality import Note, Verdict
 from ticklake.types import InstrumentSpec
 
 __all__ = ["canonical_schema", "deltas", "depths", "snapshots"]

@@ -1,0 +1,25 @@
+"""The object-store side: stores by URL, layouts, plans of reads, and readers of row groups."""
+
+from ticklake.lake.lake import Lake, Scan
+from ticklake.lake.layout import Layout, TickFile
+from ticklake.lake.objects import ByteRange, SourceObject
+from ticklake.lake.reader import SourceBatch
+from ticklake.lake.scan import ObjectPlan, RowGroupPlan, ScanPlan
+from ticklake.lake.store import Store, Transfer
+from ticklake.lake.url import StoreUrl
+
+__all__ = [
+    "ByteRange",
+    "Lake",
+    "Layout",
+    "ObjectPlan",
+    "RowGroupPlan",
+    "Scan",
+    "ScanPlan",
+    "SourceBatch",
+    "SourceObject",
+    "Store",
+    "StoreUrl",
+    "TickFile",
+    "Transfer",
+]

@@ -1,0 +1,101 @@
+"""What the text of an obstore error tells, and which of it may be shown.
+
+obstore has one class for most failures; status, error code and cause stand in the text only. It also quotes
+URLs and response bodies, which can hold what was signed and with what.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from pydantic import SecretStr
+
+from ticklake.config import StorageConfig
+
+__all__ = ["Failure"]
+
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_STATUS = re.compile(r"status code: (?P<status>\d{3})[^:<{\n]*:?")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_QUERY = re.compile(r"\?[^\s?]+")
+# The token endpoints that the clouds' client libraries ask where no credential was given.
+_CREDENTIAL_TEXT = re.compile(
+    r"token request|//169\.254\.|//metadata\.google|GCP credential error|service account file|"
+    r"Invalid Access Key|Account must be specified"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the text of an obstore error tells.
+
+    Attributes:
+        text: One line without response body, query strings and secrets.
+        status: The HTTP status, if it was an answer.
+        code: The store's own error code in the body, like `NoSuchBucket`.
+    """
+
+    text: str
+    status: int | None
+    code: str | None
+
+    @classmethod
+    def of(cls, exc: Exception, storage: StorageConfig) -> Failure:
+        """Return what an error tells; known secrets are taken out of its text."""
+        # After a blank line obstore repeats everything as a Rust debug text.
+        text = str(exc).partition("\n\nDebug source")[0]
+        answer = _STATUS.search(text)
+        code = _CODE.search(text)
+        if answer:
+            # The body can quote what was signed, and with which key id.
+            text = text[: answer.end()].rstrip(": ")
+        text = _QUERY.sub("?…", " ".join(text.split()))
+        for secret in _secrets(storage):
+            text = text.replace(secret, "…")
+        return cls(text, int(answer["status"]) if answer else None, code[1] if code else None)
+
+    @property
+    def told(self) -> str:
+        """The store's answer in brackets, or nothing."""
+        parts = [str(part) for part in (self.status, self.code) if part is not None]
+        return f" ({' '.join(parts)})" if parts else ""
+
+    @property
+    def no_bucket(self) -> bool:
+        """Whether not only the object but its bucket does not exist."""
+        return self.code in ("NoSuchBucket", "ContainerNotFound")
+
+    @property
+    def no_credentials(self) -> bool:
+        """Whether no credential was found, or one that cannot even be used to ask."""
+        return _CREDENTIAL_TEXT.search(self.text) is not None
+
+    @property
+    def local_permission(self) -> bool:
+        """Whether the operating system refused access to a file."""
+        return "(os error 13)" in self.text
+
+    @property
+    def plain_http(self) -> bool:
+        """Whether the client refused to talk plain http."""
+        return "builder error" in self.text
+
+    @property
+    def no_ranges(self) -> bool:
+        """Whether the server answered a range request with the whole object."""
+        return "non-partial response" in self.text
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the same request would fail again."""
+        if self.status is not None:
+            return self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _PASSING
+        return "LocalFileSystem" in self.text
+
+
+def _secrets(storage: StorageConfig) -> list[str]:
+    values = (getattr(storage, name) for name in type(storage).model_fields)
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    return sorted((secret for secret in secrets if secret), key=len, reverse=True)

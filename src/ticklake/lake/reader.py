@@ -1,0 +1,288 @@
+"""From byte ranges to batches: footers, and row groups that are fetched and decoded ahead of the consumer."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter, deque
+from collections.abc import Buffer, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ticklake.conversion.dialects import Dialect
+from ticklake.errors import CorruptObjectError, ObjectNotFoundError
+from ticklake.lake.loop import start, wait
+from ticklake.lake.objects import ByteRange, ObjectVersion, SourceObject
+from ticklake.lake.scan import ObjectPlan, RowGroupPlan, watermarks
+from ticklake.lake.store import Fetched, Store
+
+__all__ = ["FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
+
+FOOTER_GUESS = 64 * 1024
+"""What the first request asks for: enough for the footer of most files, and all of a small one."""
+
+_MAGIC = b"PAR1"
+_ENCRYPTED = b"PARE"
+_TRAILER = 8
+_DECODERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The footer of a file, with the bytes that came along with it.
+
+    Attributes:
+        path: The file's key in its store.
+        version: The version that the footer is of, and to which later reads are pinned.
+        metadata: What the footer says.
+        tail: The end of the file.
+    """
+
+    path: str
+    version: ObjectVersion
+    metadata: pq.FileMetaData
+    tail: Fetched
+
+    @property
+    def source(self) -> SourceObject:
+        """The file as the source of rows."""
+        version = self.version
+        return SourceObject(
+            version.url, version.etag, version.size, self.metadata.num_rows, version.last_modified
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBatch:
+    """The rows of one row group, also those outside the window.
+
+    Attributes:
+        table: The dialect's columns in the source's types.
+        dialect: What they mean.
+        source: The file.
+        row_group: Number of the row group in it.
+        first_row: Position of the first row in the file.
+        watermark: The least `ts_init`, in nanoseconds, that batches after this one can still bring; None
+            where this is the last, 0 where statistics do not tell.
+    """
+
+    table: pa.Table
+    dialect: Dialect
+    source: SourceObject
+    row_group: int
+    first_row: int
+    watermark: int | None
+
+
+async def find_footer(store: Store, paths: Sequence[str]) -> Footer | None:
+    """Return the footer of the first of several objects that exists, or None where none does.
+
+    Raises:
+        LakeError: One could not be read.
+    """
+    for path in paths:
+        try:
+            return await read_footer(store, path)
+        except ObjectNotFoundError:
+            continue
+    return None
+
+
+async def read_footer(store: Store, path: str) -> Footer:
+    """Read the footer of a Parquet file: one request, two where it is longer than `FOOTER_GUESS`.
+
+    Raises:
+        CorruptObjectError: It is not a (whole) Parquet file.
+        LakeError: It could not be read.
+    """
+    tail = await store.read_suffix(path, FOOTER_GUESS)
+    version = tail.version
+    start_of_footer = _footer_start(tail)
+    if start_of_footer < tail.range.start:
+        head = await store.read_range(ByteRange(start_of_footer, tail.range.start), path, version)
+        whole = ByteRange(start_of_footer, version.size)
+        tail = replace(tail, data=memoryview(bytes(head.data) + bytes(tail.data)), range=whole)
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(tail.data[start_of_footer - tail.range.start :]))
+    except (pa.ArrowException, OSError) as exc:
+        raise CorruptObjectError(f"the Parquet footer is damaged: {exc}", url=version.url) from exc
+    return Footer(path, version, metadata, tail)
+
+
+def _footer_start(tail: Fetched) -> int:
+    """Return where the footer begins in the file, by the trailer that names its length."""
+    url, size = tail.version.url, tail.version.size
+    magic = bytes(tail.data[-4:])
+    if magic == _ENCRYPTED:
+        raise CorruptObjectError("the Parquet file is encrypted, which ticklake cannot read", url=url)
+    if size < len(_MAGIC) + _TRAILER or magic != _MAGIC:
+        raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
+    footer_start = size - _TRAILER - int.from_bytes(tail.data[-_TRAILER:-4], "little")
+    if footer_start < len(_MAGIC) or (tail.range.start == 0 and bytes(tail.data[:4]) != _MAGIC):
+        raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
+    return footer_start
+
+
+class _SparseFile(io.RawIOBase):
+    """A file of which only some ranges are there; reading elsewhere is an error, never zeros."""
+
+    def __init__(self, size: int, pieces: Sequence[Fetched]) -> None:
+        super().__init__()
+        self._size = size
+        self._pieces = sorted(pieces, key=lambda piece: piece.range)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    # Wider than the base class's `bytes`: a view of the fetched bytes spares pyarrow a copy.
+    def read(self, size: int = -1, /) -> Buffer:
+        end = self._size if size < 0 else min(self._size, self._position + size)
+        wanted = ByteRange(self._position, max(self._position, end))
+        self._position = wanted.end
+        return self._view(wanted)
+
+    def _view(self, wanted: ByteRange) -> Buffer:
+        parts: list[memoryview] = []
+        position = wanted.start
+        for piece in self._pieces:
+            if piece.range.start <= position < min(piece.range.end, wanted.end):
+                offset = piece.range.start
+                parts.append(piece.data[position - offset : wanted.end - offset])
+                position += parts[-1].nbytes
+        if position < wanted.end:
+            raise OSError(f"bytes {position} to {wanted.end} were not fetched")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_ahead(
+    store: Store, objects: Sequence[tuple[ObjectPlan, Footer]], *, max_in_flight_bytes: int
+) -> Generator[SourceBatch]:
+    """Yield the planned row groups in order, while later ones are fetched and decoded.
+
+    Args:
+        store: Where the objects are.
+        objects: What to read, with the footers that the plans were made from.
+        max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet taken. One row
+            group is always under way, however large it is.
+
+    Raises:
+        ObjectChangedError: An object was overwritten since its footer was read.
+        CorruptObjectError: A row group cannot be decoded, or is not what the footer says.
+        LakeError: An object could not be read.
+    """
+    todo = deque(
+        _Unit(plan, footer, group, tuple((footer.path, wanted) for wanted in plan.ranges_of(group)))
+        for plan, footer in objects
+        for group in plan.row_groups
+    )
+    marks = watermarks([unit.group for unit in todo])
+    ahead = _ReadAhead(store, max_in_flight_bytes, Counter(key for unit in todo for key in unit.fetches))
+    try:
+        for watermark in marks:
+            while todo and ahead.has_room_for(todo[0]):
+                ahead.begin(todo.popleft())
+            unit, table = ahead.next()
+            plan, group = unit.plan, unit.group
+            yield SourceBatch(table, plan.dialect, plan.source, group.index, group.first_row, watermark)
+            # Only now has the consumer let go of it.
+            del table
+            ahead.release()
+    finally:
+        ahead.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A row group, and the requests that it waits for by path and range."""
+
+    plan: ObjectPlan
+    footer: Footer
+    group: RowGroupPlan
+    fetches: tuple[tuple[str, ByteRange], ...]
+
+
+class _ReadAhead:
+    """Row groups under way, in order. All its bookkeeping happens in the consumer's thread."""
+
+    def __init__(self, store: Store, max_bytes: int, users: Counter[tuple[str, ByteRange]]) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        # How many row groups still need a request: neighbours share one, and it is made once.
+        self._users = users
+        self._fetches: dict[tuple[str, ByteRange], Future[Fetched]] = {}
+        self._units: deque[tuple[_Unit, Future[pa.Table]]] = deque()
+        self._pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="ticklake-decode")
+
+    def has_room_for(self, unit: _Unit) -> bool:
+        new = sum(key[1].length for key in unit.fetches if key not in self._fetches)
+        return not self._units or self._bytes + new + unit.group.decoded_bytes <= self._max_bytes
+
+    def begin(self, unit: _Unit) -> None:
+        """Start to fetch and decode a row group."""
+        for path, wanted in unit.fetches:
+            if (path, wanted) not in self._fetches:
+                self._fetches[path, wanted] = start(self._store.read_range(wanted, path, unit.footer.version))
+                self._bytes += wanted.length
+        fetches = [self._fetches[key] for key in unit.fetches]
+        self._units.append((unit, self._pool.submit(_decode, unit, fetches)))
+        self._bytes += unit.group.decoded_bytes
+
+    def next(self) -> tuple[_Unit, pa.Table]:
+        """Wait for the first row group under way."""
+        unit, table = self._units[0]
+        return unit, wait(table)
+
+    def release(self) -> None:
+        """Forget the first row group, and what was fetched for it last."""
+        unit, _ = self._units.popleft()
+        self._bytes -= unit.group.decoded_bytes
+        for key in unit.fetches:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._fetches[key]
+                self._bytes -= key[1].length
+
+    def close(self) -> None:
+        """Stop everything under way: requests at once, decoding at the end of the row group at hand."""
+        for fetch in self._fetches.values():
+            fetch.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]]) -> pa.Table:
+    footer, group = unit.footer, unit.group
+    pieces = [fetch.result() for fetch in fetches]
+    columns = list(unit.plan.dialect.columns)
+    file = _SparseFile(footer.version.size, [*pieces, footer.tail])
+    try:
+        with pq.ParquetFile(
+            file, metadata=footer.metadata, pre_buffer=False, page_checksum_verification=True
+        ) as parquet:
+            # One thread: several row groups are decoded at a time already.
+            table = parquet.read_row_group(group.index, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as exc:
+        raise CorruptObjectError(
+            f"row group {group.index} cannot be decoded: {exc}", url=footer.version.url
+        ) from exc
+    if table.num_rows != group.rows:
+        raise CorruptObjectError(
+            f"row group {group.index} has {table.num_rows} rows, the footer says {group.rows}",
+            url=footer.version.url,
+        )
+    return table.select(columns).replace_schema_metadata(None)

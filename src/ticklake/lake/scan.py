@@ -1,0 +1,353 @@
+"""Planning a read: which row groups of which files a window needs, and which bytes those are.
+
+Pure: works on footers that were read before, and moves no byte itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+import pyarrow.types as pt
+
+from ticklake.conversion.dialects import Dialect, nanos
+from ticklake.errors import CorruptObjectError
+from ticklake.lake.objects import ByteRange, SourceObject
+from ticklake.types import DataType, InstrumentKey, Window, format_nanos
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+__all__ = [
+    "MAX_GAP",
+    "MAX_RANGE",
+    "ObjectPlan",
+    "RowGroupPlan",
+    "ScanPlan",
+    "candidate_days",
+    "coalesce",
+    "plan_object",
+    "watermarks",
+]
+
+MAX_GAP = 64 * 1024
+"""Ranges with fewer unneeded bytes between them than this become one request: cheaper than a round trip."""
+
+MAX_RANGE = 8 * 1024 * 1024
+"""No request is for more bytes than this, so that one ends well within a timeout and several run at once."""
+
+_MAX_NANOS = 2**63 - 1
+_LEAST_TICK = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroupPlan:
+    """A row group that a window needs.
+
+    Attributes:
+        index: Its number in the file.
+        rows: Its rows; the window may need fewer.
+        first_row: Position of its first row in the file.
+        time_min, time_max: Least and greatest `ts_init` by its statistics, both inclusive, in nanoseconds
+            since the epoch (UTC); None where the file does not say.
+        decoded_bytes: About how many bytes the needed columns take in memory.
+        ranges: The needed column chunks, in order of position.
+    """
+
+    index: int
+    rows: int
+    first_row: int
+    time_min: int | None
+    time_max: int | None
+    decoded_bytes: int
+    ranges: tuple[ByteRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPlan:
+    """What is read of one file.
+
+    Attributes:
+        source: The file and its version.
+        day: The UTC day that its rows are filed under.
+        dialect: What its columns mean.
+        row_groups: The row groups that the window needs, in file order; none if no row can be in it.
+        ranges: The requests: needed chunks that are not at hand yet, coalesced, in order of position.
+    """
+
+    source: SourceObject
+    day: dt.date
+    dialect: Dialect
+    row_groups: tuple[RowGroupPlan, ...]
+    ranges: tuple[ByteRange, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the requests move."""
+        return sum(r.length for r in self.ranges)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the row groups."""
+        return sum(group.rows for group in self.row_groups)
+
+    def ranges_of(self, group: RowGroupPlan) -> tuple[ByteRange, ...]:
+        """Return the requests that a row group waits for."""
+        found: dict[ByteRange, None] = {}
+        for chunk in group.ranges:
+            first = bisect_left(self.ranges, chunk.start, key=lambda r: r.end - 1)
+            for fetched in self.ranges[first:]:
+                if fetched.start >= chunk.end:
+                    break
+                found[fetched] = None
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ScanPlan:
+    """What a scan reads, before it reads it. The footers that it is made from were read already.
+
+    Attributes:
+        key: The instrument.
+        data_type: The data type.
+        window: The window of `ts_init` that is asked for.
+        objects: The files found, in order of days, also those that hold no row of the window.
+        absent_days: Days of the window for which there is no file ("holes").
+        notes: What the user should know, in sentences.
+    """
+
+    key: InstrumentKey
+    data_type: DataType
+    window: Window
+    objects: tuple[ObjectPlan, ...]
+    absent_days: tuple[dt.date, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the requests move."""
+        return sum(item.bytes for item in self.objects)
+
+    @property
+    def requests(self) -> int:
+        """Requests that are to be made."""
+        return sum(len(item.ranges) for item in self.objects)
+
+    @property
+    def row_groups(self) -> int:
+        """Row groups that are decoded."""
+        return sum(len(item.row_groups) for item in self.objects)
+
+    @property
+    def rows(self) -> int:
+        """Rows in those row groups: the window has at most as many."""
+        return sum(item.rows for item in self.objects)
+
+    @property
+    def object_bytes(self) -> int:
+        """Size of the files that rows are read from."""
+        return sum(item.source.size for item in self.objects if item.row_groups)
+
+    @property
+    def share(self) -> float:
+        """The part of those files that the requests move, 0 to 1."""
+        return self.bytes / self.object_bytes if self.object_bytes else 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"ScanPlan({self.key}, {self.data_type}, {self.window}: {len(self.objects)} objects, "
+            f"{self.row_groups} row groups, {self.bytes} bytes in {self.requests} requests, "
+            f"{len(self.absent_days)} days absent)"
+        )
+
+
+def candidate_days(window: Window, slack: int) -> tuple[dt.date, ...]:
+    """Return the days whose files can hold rows of a window, in order.
+
+    Args:
+        window: The window of `ts_init`.
+        slack: How far `ts_init` may lie outside the day that a row is filed under, in nanoseconds.
+    """
+    return Window(max(0, window.start - slack), min(_MAX_NANOS, window.end + slack)).days
+
+
+def coalesce(
+    ranges: Iterable[ByteRange], *, max_gap: int = MAX_GAP, max_range: int = MAX_RANGE
+) -> tuple[ByteRange, ...]:
+    """Return requests that bring all of `ranges`, in order and without overlap.
+
+    Args:
+        ranges: What is needed, in any order.
+        max_gap: Ranges with fewer bytes than this between them are joined; those bytes are moved in vain.
+        max_range: The most bytes of one request; what is longer is cut in even parts.
+    """
+    joined: list[ByteRange] = []
+    for wanted in sorted(ranges):
+        if joined and wanted.start - joined[-1].end < max_gap:
+            joined[-1] = ByteRange(joined[-1].start, max(joined[-1].end, wanted.end))
+        else:
+            joined.append(wanted)
+    return tuple(part for extent in joined for part in _cut(extent, max_range))
+
+
+def _cut(extent: ByteRange, max_range: int) -> list[ByteRange]:
+    parts = -(-extent.length // max_range)
+    edges = [extent.start + extent.length * part // parts for part in range(parts + 1)]
+    return [ByteRange(start, end) for start, end in pairwise(edges)]
+
+
+def watermarks(groups: Sequence[RowGroupPlan]) -> tuple[int | None, ...]:
+    """Return for each row group the least `ts_init` that those after it can still bring.
+
+    None stands where nothing is left, 0 where a remaining row group has no statistics.
+    """
+    least = [_LEAST_TICK if group.time_min is None else group.time_min for group in groups]
+    after = [*accumulate(reversed(least), min)][::-1]
+    return (*after[1:], None) if groups else ()
+
+
+def plan_object(
+    metadata: pq.FileMetaData,
+    source: SourceObject,
+    *,
+    day: dt.date,
+    dialect: Dialect,
+    window: Window,
+    slack: int,
+    at_hand: ByteRange,
+) -> tuple[ObjectPlan, tuple[str, ...]]:
+    """Plan the reading of one file.
+
+    Args:
+        metadata: Its footer.
+        source: The file and its version.
+        day: The UTC day that its rows are filed under.
+        dialect: What its columns mean.
+        window: The window of `ts_init`.
+        slack: How far `ts_init` may lie outside `day`, in nanoseconds; it is noted where statistics say
+            otherwise.
+        at_hand: Bytes that need no request: the end of the file, which came with the footer.
+
+    Returns:
+        The plan, and notes for the user.
+
+    Raises:
+        CorruptObjectError: The footer places column chunks outside the file.
+    """
+    columns = _Columns.of(metadata, dialect)
+    groups: list[RowGroupPlan] = []
+    least, greatest = _MAX_NANOS, -_MAX_NANOS
+    first_row = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        times = columns.times(group)
+        if times is not None:
+            least, greatest = min(least, times[0]), max(greatest, times[1])
+        if group.num_rows and (times is None or (times[0] < window.end and times[1] >= window.start)):
+            groups.append(columns.plan(group, index, first_row, times, source))
+        first_row += group.num_rows
+    wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
+    plan = ObjectPlan(source, day, dialect, tuple(groups), coalesce(wanted))
+    return plan, _slack_notes(source, day, slack, least, greatest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of a dialect in a footer."""
+
+    dialect: Dialect
+    indices: tuple[int, ...]
+    bytes_per_row: int
+    time_index: int
+    time_type: pa.DataType
+
+    @classmethod
+    def of(cls, metadata: pq.FileMetaData, dialect: Dialect) -> _Columns:
+        schema = metadata.schema
+        arrow = schema.to_arrow_schema()
+        positions = {schema.column(index).path: index for index in range(len(schema))}
+        return cls(
+            dialect,
+            tuple(positions[name] for name in dialect.columns),
+            sum(_bytes_per_row(arrow.field(name).type) for name in dialect.columns),
+            positions[dialect.time_column],
+            arrow.field(dialect.time_column).type,
+        )
+
+    def times(self, group: pq.RowGroupMetaData) -> tuple[int, int] | None:
+        """Return the least and greatest `ts_init` of a row group in ns; None where it does not say."""
+        statistics = group.column(self.time_index).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        # Raw: a datetime would have lost the nanoseconds.
+        least, greatest = (
+            nanos(self.dialect, self.time_type, value) for value in (statistics.min_raw, statistics.max_raw)
+        )
+        return (least, greatest) if least <= greatest else None
+
+    def plan(
+        self,
+        group: pq.RowGroupMetaData,
+        index: int,
+        first_row: int,
+        times: tuple[int, int] | None,
+        source: SourceObject,
+    ) -> RowGroupPlan:
+        """Return the plan of a row group."""
+        chunks = [group.column(position) for position in self.indices]
+        ranges = sorted(_chunk_range(chunk) for chunk in chunks)
+        # Magic and footer length are 4 bytes before the first chunk and 8 after the last.
+        if ranges[0].start < 4 or ranges[-1].end > source.size - 8 or any(r.length <= 0 for r in ranges):
+            raise CorruptObjectError(
+                f"the footer places columns of row group {index} outside the file", url=source.url
+            )
+        uncompressed = sum(chunk.total_uncompressed_size for chunk in chunks)
+        least, greatest = times or (None, None)
+        return RowGroupPlan(
+            index,
+            group.num_rows,
+            first_row,
+            least,
+            greatest,
+            max(uncompressed, group.num_rows * self.bytes_per_row),
+            tuple(ranges),
+        )
+
+
+def _chunk_range(chunk: pq.ColumnChunkMetaData) -> ByteRange:
+    start = chunk.data_page_offset
+    # Some writers leave 0 where there is no dictionary page.
+    if dictionary := chunk.dictionary_page_offset:
+        start = min(start, dictionary)
+    return ByteRange(start, start + chunk.total_compressed_size)
+
+
+def _bytes_per_row(field_type: pa.DataType) -> int:
+    # Text is taken as short: an offset and a dozen characters.
+    return -(-field_type.bit_width // 8) if pt.is_primitive(field_type) or pt.is_decimal(field_type) else 16
+
+
+def _slack_notes(
+    source: SourceObject, day: dt.date, slack: int, least: int, greatest: int
+) -> tuple[str, ...]:
+    if least > greatest:
+        return ()
+    own = Window.of_day(day)
+    outside = max(own.start - least, greatest - (own.end - 1))
+    if outside <= slack:
+        return ()
+    note = (
+        f"{source.url} has rows from {_moment(least)} to {_moment(greatest)}, up to {outside / 1e9:.3f} s "
+        f"outside its day {day}; a window that far from midnight misses those. Raise lake.partition_slack "
+        f"({slack / 1e9:g} s) above that."
+    )
+    return (note,)
+
+
+def _moment(nanos_: int) -> str:
+    return format_nanos(nanos_) if 0 <= nanos_ <= _MAX_NANOS else f"{nanos_} ns"

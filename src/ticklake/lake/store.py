@@ -1,0 +1,495 @@
+"""Object stores by URL. The only importer of obstore; its errors become ticklake's here, and nowhere else.
+
+A `Store` reads byte ranges of objects and says which version of the object they are of. What reads is a
+coroutine for `ticklake.lake.loop`; `put` and `list` are for tools and tests and wait by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
+from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store
+
+from ticklake.config import StorageConfig
+from ticklake.errors import (
+    AccessDeniedError,
+    ConfigError,
+    CorruptObjectError,
+    LakeError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    TicklakeError,
+    TransientLakeError,
+)
+from ticklake.lake.failure import Failure
+from ticklake.lake.loop import run, settle
+from ticklake.lake.objects import ByteRange, ObjectVersion
+from ticklake.lake.url import Scheme, StoreUrl, check_endpoint
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ListStream, ObjectMeta
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
+
+__all__ = ["Fetched", "ObjectInfo", "Store", "Transfer"]
+
+type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
+
+_LIST_PAGE = 1_000
+
+# Memory stores live as long as the process and are shared by name, so that what one writes another reads.
+_MEMORY: dict[str, MemoryStore] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Bytes of an object, where they stand in it, and of which version they are."""
+
+    data: memoryview
+    range: ByteRange
+    version: ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing; `path` is relative to the store's URL."""
+
+    path: str
+    size: int
+    last_modified: dt.datetime
+
+
+class Transfer:
+    """Counts what was asked of stores; shared by threads.
+
+    A request is counted when it is sent, and once also where the client repeats it after a passing failure.
+    Bytes are those of bodies that arrived whole.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._bytes = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests sent."""
+        return self._requests
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the bodies received."""
+        return self._bytes
+
+    def add(self, *, requests: int = 0, size: int = 0) -> None:
+        """Count requests and bytes."""
+        with self._lock:
+            self._requests += requests
+            self._bytes += size
+
+    def __repr__(self) -> str:
+        return f"Transfer(requests={self._requests}, bytes={self._bytes})"
+
+
+class Store:
+    """An object store, opened at its first use.
+
+    Args:
+        url: Which one.
+        storage: How to reach it.
+        transfer: Counts requests and bytes.
+
+    Raises:
+        ConfigError: An endpoint in `storage` is not usable.
+    """
+
+    def __init__(self, url: StoreUrl, storage: StorageConfig, transfer: Transfer) -> None:
+        if storage.endpoint is not None:
+            check_endpoint(storage.endpoint, allow_http=storage.allow_http)
+        self.url = url
+        self._storage = storage
+        self._transfer = transfer
+        self._lock = threading.Lock()
+        self._handle: _Handle | None = None
+        self._slots = asyncio.Semaphore(storage.max_concurrency)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url.text!r})"
+
+    async def read_suffix(self, path: str, length: int) -> Fetched:
+        """Read the last `length` bytes, or all of a smaller object.
+
+        One request; two on Azure, which cannot count from the end.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            LakeError: It could not be read.
+        """
+        if self.url.scheme == "az":
+            version = await self._head(path)
+            start = max(0, version.size - length)
+            return await self.read_range(ByteRange(start, version.size), path, version)
+        fetched = await self._get(path, {"range": {"suffix": length}})
+        size = fetched.version.size
+        return _complete(fetched, ByteRange(max(0, size - length), size))
+
+    async def read_range(self, wanted: ByteRange, path: str, version: ObjectVersion) -> Fetched:
+        """Read a range of one version of an object.
+
+        Raises:
+            ObjectChangedError: The object is another version by now, or gone.
+            LakeError: It could not be read, or the store answered with other bytes.
+        """
+        options: GetOptions = {"range": (wanted.start, wanted.end)}
+        # A weak ETag never matches by If-Match; it is compared below all the same.
+        if version.etag is not None and not version.etag.startswith("W/"):
+            options["if_match"] = version.etag
+        try:
+            fetched = await self._get(path, options)
+        except (ObjectNotFoundError, CorruptObjectError) as exc:
+            # It was there, and longer.
+            raise _changed(version.url) from exc
+        if not fetched.version.same_as(version):
+            raise _changed(version.url)
+        return _complete(fetched, wanted)
+
+    async def read_all(self, path: str) -> Fetched:
+        """Read a whole (small) object in one request.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            LakeError: It could not be read.
+        """
+        fetched = await self._get(path, {})
+        return _complete(fetched, ByteRange(0, fetched.version.size))
+
+    async def exists(self, path: str) -> bool:
+        """Return whether there is such an object."""
+        try:
+            await self._head(path)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    async def children(self, folder: str) -> list[str]:
+        """Return the paths of the folders and objects that stand directly in a folder; empty is the root."""
+        handle = self._open()
+        async with self._slots:
+            self._transfer.add(requests=1)
+            with self._errors(folder):
+                found = await settle(obstore.list_with_delimiter_async(handle, self._folder(folder)))
+        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return [path.removeprefix(self.url.prefix) for path in paths]
+
+    def list(self, folder: str) -> Iterator[ObjectInfo]:
+        """Yield all objects below a folder, page by page; empty is the root.
+
+        Raises:
+            LakeError: The store could not be listed.
+        """
+        with self._errors(folder):
+            stream = obstore.list(self._open(), self._folder(folder), chunk_size=_LIST_PAGE)
+        while (page := run(self._next_page(stream, folder))) is not None:
+            for meta in page:
+                path = meta["path"].removeprefix(self.url.prefix)
+                yield ObjectInfo(path, meta["size"], meta["last_modified"])
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object: for tools, and to fill a `memory://` store in tests.
+
+        Raises:
+            LakeError: It could not be written.
+        """
+
+        async def write() -> None:
+            with self._errors(path):
+                await settle(obstore.put_async(self._open(), self.url.prefix + path, data))
+
+        run(write())
+
+    async def _next_page(
+        self, stream: ListStream[Sequence[ObjectMeta]], folder: str
+    ) -> Sequence[ObjectMeta] | None:
+        with self._errors(folder):
+            try:
+                page = await settle(stream.__anext__())
+            except StopAsyncIteration:
+                return None
+        self._transfer.add(requests=1)
+        return page
+
+    async def _head(self, path: str) -> ObjectVersion:
+        handle = self._open()
+        async with self._slots:
+            self._transfer.add(requests=1)
+            with self._errors(path):
+                return self._version(path, await settle(obstore.head_async(handle, self.url.prefix + path)))
+
+    async def _get(self, path: str, options: GetOptions) -> Fetched:
+        handle = self._open()
+        async with self._slots:
+            self._transfer.add(requests=1)
+            with self._errors(path):
+                result = await settle(obstore.get_async(handle, self.url.prefix + path, options=options))
+                data = memoryview(await settle(result.bytes_async()))
+        self._transfer.add(size=data.nbytes)
+        return Fetched(data, ByteRange(*result.range), self._version(path, result.meta))
+
+    def _folder(self, folder: str) -> str | None:
+        return f"{self.url.prefix}{folder}".strip("/") or None
+
+    def _version(self, path: str, meta: ObjectMeta) -> ObjectVersion:
+        return ObjectVersion(self.url.of(path), meta["e_tag"], meta["size"], meta["last_modified"])
+
+    def _open(self) -> _Handle:
+        with self._lock:
+            if self._handle is None:
+                with self._errors(None):
+                    self._handle = _open(self.url, self._storage)
+            return self._handle
+
+    @contextmanager
+    def _errors(self, path: str | None) -> Iterator[None]:
+        """Turn obstore's errors into ticklake's, for an object, or (None) for the opening of the store."""
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as exc:
+            if isinstance(exc, TicklakeError):
+                raise
+            failure = Failure.of(exc, self._storage)
+            # The cause is shown with its text in a traceback: what could be secret in it goes here.
+            exc.args = (failure.text,)
+            raise self._translate(failure, exc, path) from exc
+
+    def _translate(self, failure: Failure, exc: Exception, path: str | None) -> TicklakeError:
+        url = self.url.text if path is None else self.url.of(path)
+        return (
+            self._access_error(failure, exc, url)
+            or self._usage_error(failure, exc, url, opening=path is None)
+            or self._object_error(failure, exc, url)
+        )
+
+    def _access_error(self, failure: Failure, exc: Exception, url: str) -> AccessDeniedError | None:
+        hint = _CREDENTIALS[self.url.scheme]
+        if failure.no_credentials:
+            return AccessDeniedError(
+                f"no usable credentials for {self.url.text}: {failure.text}", url=url, hint=hint
+            )
+        if failure.status in (401, 403) or isinstance(exc, PermissionDeniedError | UnauthenticatedError):
+            return AccessDeniedError(
+                f"access denied{failure.told}; tried with {_credential_used(self._storage)}",
+                url=url,
+                hint=f"{hint} Some stores also answer so for an object that does not exist.",
+            )
+        if failure.local_permission:
+            return AccessDeniedError("no permission to open the file", url=url, hint=hint)
+        return None
+
+    def _usage_error(
+        self, failure: Failure, exc: Exception, url: str, *, opening: bool
+    ) -> TicklakeError | None:
+        if failure.no_bucket:
+            return ConfigError(
+                f"{self.url.text} does not exist{failure.told}", hint="Check the lake's URL and endpoint."
+            )
+        if opening or isinstance(exc, ValueError | InvalidPathError | UnknownConfigurationKeyError):
+            return ConfigError(
+                f"cannot open {url}: {failure.text}", hint="Check the lake's URL, layout and storage."
+            )
+        if failure.plain_http:
+            return ConfigError(
+                f"plain http is not allowed for {url}",
+                hint="Give the service as lake.storage.endpoint, or set lake.storage.allow_http: true.",
+            )
+        if isinstance(exc, NotSupportedError) or failure.no_ranges:
+            return LakeError(
+                f"the server cannot do what is needed: {failure.text}",
+                url=url,
+                hint="Ticks are read by range: use an object store, or a web server with range requests.",
+            )
+        return None
+
+    def _object_error(self, failure: Failure, exc: Exception, url: str) -> LakeError:
+        if isinstance(exc, FileNotFoundError):
+            return ObjectNotFoundError("the object does not exist", url=url)
+        if isinstance(exc, PreconditionError):
+            return _changed(url)
+        if failure.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return CorruptObjectError("the object is empty or shorter than it was", url=url)
+        if failure.is_lasting:
+            return LakeError(f"the store refused the request{failure.told}: {failure.text}", url=url)
+        return TransientLakeError(
+            f"the store did not answer properly: {failure.text}",
+            url=url,
+            hint="Check the network and the endpoint, or try again later.",
+        )
+
+
+_CREDENTIALS: dict[Scheme, str] = {
+    "gs": (
+        "Run `gcloud auth application-default login`, point GOOGLE_APPLICATION_CREDENTIALS or "
+        "lake.storage.service_account at a key file, or set lake.storage.anonymous: true for a public bucket."
+    ),
+    "s3": (
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a profile: "
+        '`eval "$(aws configure export-credentials --format env)"`) and AWS_REGION, or lake.storage, or set '
+        "lake.storage.anonymous: true for a public bucket."
+    ),
+    "az": (
+        "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or those of a service principal), or "
+        "lake.storage.account_name with account_key or sas_token, or lake.storage.anonymous: true."
+    ),
+    "file": "Check the file's mode and owner.",
+    "http": "ticklake sends no credentials to plain web servers.",
+    "https": "ticklake sends no credentials to plain web servers.",
+    "memory": "",
+}
+
+
+def _credential_used(storage: StorageConfig) -> str:
+    """Return which credential was tried, in words that give nothing away."""
+    if storage.anonymous:
+        return "no credentials (lake.storage.anonymous)"
+    if storage.service_account is not None:
+        return f"the service account in {storage.service_account}"
+    given = [
+        name
+        for name in ("access_key_id", "account_key", "sas_token", "bearer_token")
+        if getattr(storage, name) is not None
+    ]
+    return f"lake.storage.{given[0]}" if given else "the credentials of the environment"
+
+
+def _changed(url: str) -> ObjectChangedError:
+    return ObjectChangedError(
+        "the object was overwritten or deleted while it was being read",
+        url=url,
+        hint="Read it again from the start.",
+    )
+
+
+def _complete(fetched: Fetched, wanted: ByteRange) -> Fetched:
+    """Return what was fetched if it is what was wanted; stores and proxies are known to answer otherwise."""
+    if fetched.range == wanted and fetched.data.nbytes == wanted.length:
+        return fetched
+    raise TransientLakeError(
+        f"asked for bytes {wanted.start} to {wanted.end}, the store sent {fetched.data.nbytes} bytes of "
+        f"{fetched.range.start} to {fetched.range.end}",
+        url=fetched.version.url,
+        hint="Try again; if it stays, a proxy or the server is at fault.",
+    )
+
+
+def _open(url: StoreUrl, storage: StorageConfig) -> _Handle:
+    match url.scheme:
+        case "memory":
+            return _MEMORY.setdefault(url.bucket, MemoryStore())
+        case "file":
+            return _open_folder(url)
+        case "http" | "https":
+            client = _client(storage, allow_http=url.scheme == "http")
+            return HTTPStore(url.text, client_options=client, retry_config=_retry(storage))
+        case "gs":
+            return _open_gcs(url, storage)
+        case "s3":
+            return _open_s3(url, storage)
+        case "az":
+            return _open_azure(url, storage)
+
+
+def _open_folder(url: StoreUrl) -> LocalStore:
+    if url.folder is None or not url.folder.is_dir():
+        raise ConfigError(
+            f"the folder {url.folder} does not exist", hint="Check the lake's URL; relative paths start here."
+        )
+    return LocalStore(url.folder)
+
+
+# What is not given here the clients take from the environment: AWS_*, AZURE_*, GOOGLE_*, metadata servers,
+# and for GCS the application default credentials that gcloud leaves.
+
+
+def _open_gcs(url: StoreUrl, storage: StorageConfig) -> GCSStore:
+    config: GCSConfig = {}
+    if storage.endpoint:
+        config["base_url"] = storage.endpoint.rstrip("/")
+    if storage.anonymous:
+        config["skip_signature"] = True
+    if storage.service_account:
+        config["service_account"] = str(storage.service_account.expanduser())
+    if storage.bearer_token:
+        config["bearer_token"] = storage.bearer_token.get_secret_value()
+    return GCSStore(url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage))
+
+
+def _open_s3(url: StoreUrl, storage: StorageConfig) -> S3Store:
+    config: S3Config = {}
+    if storage.endpoint:
+        config["endpoint"] = storage.endpoint.rstrip("/")
+        # Own endpoints rarely have a host name per bucket.
+        config["virtual_hosted_style_request"] = False
+    if storage.region:
+        config["region"] = storage.region
+    if storage.anonymous:
+        config["skip_signature"] = True
+    if storage.access_key_id:
+        config["access_key_id"] = storage.access_key_id.get_secret_value()
+    if storage.secret_access_key:
+        config["secret_access_key"] = storage.secret_access_key.get_secret_value()
+    if storage.session_token:
+        config["session_token"] = storage.session_token.get_secret_value()
+    return S3Store(url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage))
+
+
+def _open_azure(url: StoreUrl, storage: StorageConfig) -> AzureStore:
+    config: AzureConfig = {}
+    if storage.endpoint:
+        config["endpoint"] = storage.endpoint.rstrip("/")
+    if storage.anonymous:
+        config["skip_signature"] = True
+    if storage.account_name:
+        config["account_name"] = storage.account_name
+    if storage.account_key:
+        config["account_key"] = storage.account_key.get_secret_value()
+    if storage.sas_token:
+        config["sas_key"] = storage.sas_token.get_secret_value()
+    if storage.bearer_token:
+        config["token"] = storage.bearer_token.get_secret_value()
+    return AzureStore(
+        url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage)
+    )
+
+
+def _client(storage: StorageConfig, *, allow_http: bool = False) -> ClientConfig:
+    options: ClientConfig = {
+        "timeout": _duration(storage.timeout),
+        "connect_timeout": _duration(storage.connect_timeout),
+    }
+    # An http endpoint that got this far is this machine, or was allowed.
+    if allow_http or storage.allow_http or (storage.endpoint or "").lower().startswith("http://"):
+        options["allow_http"] = True
+    return options
+
+
+def _retry(storage: StorageConfig) -> RetryConfig:
+    return {"max_retries": storage.max_retries, "retry_timeout": _duration(storage.retry_timeout)}
+
+
+def _duration(nanos: int) -> dt.timedelta:
+    return dt.timedelta(microseconds=nanos / 1_000)

@@ -1,0 +1,501 @@
+"""Scans of whole lakes: windows across days and files, on every kind of store, against other readers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lake_support import (
+    DAY,
+    DAY_START,
+    PERP,
+    SECOND,
+    MotoServer,
+    RangeServer,
+    parquet,
+    tick_path,
+    trades,
+)
+from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
+from ticklake.errors import (
+    AccessDeniedError,
+    ConfigError,
+    ObjectNotFoundError,
+    SourceSchemaError,
+)
+from ticklake.lake import Lake, Store, StoreUrl, Transfer
+from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, Window
+
+NEXT_DAY = DAY + dt.timedelta(1)
+MIDNIGHT = DAY_START + NANOS_PER_DAY
+BARE = PERP.removesuffix("@LIN")
+NOON = Window(DAY_START + NANOS_PER_DAY // 2, DAY_START + NANOS_PER_DAY // 2 + 60 * SECOND)
+
+
+def memory() -> tuple[Lake, Store]:
+    """Return an empty lake in memory, and the store to fill it through."""
+    url = f"memory://{uuid.uuid4()}"
+    return Lake(url), Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+
+
+# Windows against a full read by another library
+
+SLACK = 5 * SECOND
+
+
+@st.composite
+def lakes(draw: st.DrawFn) -> tuple[pa.Table, int, bool, str, Window]:
+    """Draw trades around a midnight, in disorder within the slack, how they are written, and a window."""
+    unit = draw(st.sampled_from(["ns", "us"]))
+    step = 1 if unit == "ns" else 1_000
+    rows = draw(st.integers(0, 60))
+    spread = draw(st.sampled_from([50, SECOND, 20 * SECOND, 20 * 3_600 * SECOND]))
+    events = sorted(draw(st.lists(st.integers(-spread, spread), min_size=rows, max_size=rows)))
+    late = draw(st.lists(st.integers(-SLACK, SLACK), min_size=rows, max_size=rows))
+    ts_event = [(MIDNIGHT + event) // step * step for event in events]
+    ts_init = [
+        min(max(event + delay, event - SLACK), event + SLACK) // step * step
+        for event, delay in zip(ts_event, late, strict=True)
+    ]
+    edges = [MIDNIGHT - 25, MIDNIGHT, MIDNIGHT + 1, *ts_init]
+    start = draw(st.sampled_from(edges) | st.integers(MIDNIGHT - 2 * spread, MIDNIGHT + spread))
+    length = draw(st.integers(1, 2 * spread))
+    return (
+        trades(ts_init, ts_event=ts_event),
+        draw(st.integers(1, 20)),
+        draw(st.booleans()),
+        unit,
+        Window(start, start + length),
+    )
+
+
+def in_tardis_dialect(table: pa.Table) -> pa.Table:
+    times = {name: pa.array(n // 1_000 for n in table[name].to_pylist()) for name in ("ts_event", "ts_init")}
+    return pa.table(
+        {
+            "timestamp": times["ts_event"].cast(pa.int64()),
+            "local_timestamp": times["ts_init"].cast(pa.int64()),
+            "id": table["trade_id"],
+            "side": pa.array(["buy"] * table.num_rows, pa.string()),
+            "price": table["price"],
+            "amount": table["size"],
+        }
+    )
+
+
+@settings(max_examples=150)
+@given(lakes())
+def test_a_window_is_what_a_full_read_and_a_filter_give(
+    case: tuple[pa.Table, int, bool, str, Window],
+) -> None:
+    table, rows_per_group, statistics, unit, window = case
+    url = f"memory://{uuid.uuid4()}"
+    lake = Lake(url, partition_slack=SLACK)
+    store = Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+    days = [(event // NANOS_PER_DAY) for event in table["ts_event"].to_pylist()]
+    files: list[bytes] = []
+    for day in sorted(set(days)):
+        part = table.filter(pa.array([d == day for d in days]))
+        part = part if unit == "ns" else in_tardis_dialect(part)
+        files.append(parquet(part, rows_per_group=rows_per_group, write_statistics=statistics))
+        store.put(tick_path(day=dt.date(1970, 1, 1) + dt.timedelta(day)), files[-1])
+    scan = lake.scan(PERP, "trades", window)
+    plan = scan.plan()
+
+    clock, factor, trade_id = ("ts_init", 1, "trade_id") if unit == "ns" else ("local_timestamp", 1_000, "id")
+    expected: list[str] = []
+    if files:
+        whole = pl.concat([pl.read_parquet(io.BytesIO(data)) for data in files])
+        inside = whole.filter(
+            (pl.col(clock) * factor >= window.start) & (pl.col(clock) * factor < window.end)
+        )
+        expected = inside.sort(clock, maintain_order=True)[trade_id].to_list()
+    got = scan.to_table()
+    assert (got[trade_id].to_pylist() if plan.objects else []) == expected
+    assert plan.notes == ()
+    assert plan.rows >= len(expected)
+    present = {dt.date(1970, 1, 1) + dt.timedelta(day) for day in days}
+    assert set(plan.absent_days) == set(window.days) - present
+
+    # A watermark holds for all that follows.
+    batches = list(scan.batches(max_in_flight_bytes=1))
+    least = [min(batch.table[clock].to_pylist()) * factor for batch in batches]
+    for position, batch in enumerate(batches):
+        rest = least[position + 1 :]
+        assert (batch.watermark is None) == (not rest)
+        assert not rest or batch.watermark is None or batch.watermark <= min(rest)
+        if statistics and rest:
+            assert batch.watermark == min(rest)
+
+
+# Files and days
+
+
+class TestDays:
+    def test_a_file_without_the_suffix_serves_where_there_is_none_with_it(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(BARE), parquet(trades([NOON.start])))
+        scan = lake.scan(PERP, "trades", NOON)
+        assert scan.to_table().num_rows == 1
+        assert scan.plan().objects[0].source.url.endswith("/BINANCE-FUTURES:PERPETUAL:BTC-USDT.parquet")
+        assert lake.transfer.requests == 2, "one for each name, none again"
+
+    def test_the_file_with_the_suffix_goes_first(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(BARE), parquet(trades([NOON.start])))
+        store.put(tick_path(PERP), parquet(trades([NOON.start, NOON.start + 1])))
+        assert lake.scan(PERP, "trades", NOON).to_table().num_rows == 2
+        assert lake.transfer.requests == 1
+        # The key without suffix names the other file.
+        assert lake.scan(BARE, "trades", NOON).to_table().num_rows == 1
+
+    def test_a_day_without_file_is_absent(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([NOON.start])))
+        two_days = lake.scan(PERP, "trades", Window(DAY_START, MIDNIGHT + NANOS_PER_DAY)).plan()
+        assert two_days.absent_days == (NEXT_DAY,)
+        assert [item.day for item in two_days.objects] == [DAY]
+        assert lake.scan(PERP, "trades", Window(DAY_START, MIDNIGHT)).plan().absent_days == ()
+        nothing = lake.scan("X:SPOT:A-B", "trades", NOON)
+        assert nothing.plan().absent_days == (DAY,)
+        assert nothing.to_table().num_rows == 0
+        assert list(nothing.batches()) == []
+
+    def test_a_day_that_appears_is_seen(self) -> None:
+        lake, store = memory()
+        before = lake.scan(PERP, "trades", NOON)
+        assert before.plan().absent_days == (DAY,)
+        store.put(tick_path(), parquet(trades([NOON.start])))
+        assert lake.scan(PERP, "trades", NOON).plan().absent_days == ()
+        assert before.plan() is before.plan(), "a plan that was shown is the one that is carried out"
+
+    def test_a_file_without_rows_is_there(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([])))
+        scan = lake.scan(PERP, "trades", NOON)
+        assert scan.plan().absent_days == ()
+        table = scan.to_table()
+        assert table.num_rows == 0
+        assert table.column_names == ["ts_init", "ts_event", "price", "size", "aggressor_side", "trade_id"]
+
+    def test_rows_far_outside_their_day_are_noted(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([NOON.start, MIDNIGHT + 60 * SECOND])))
+        (note,) = lake.scan(PERP, "trades", NOON).plan().notes
+        assert "partition_slack" in note
+
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            "default",
+            "hive",
+            LayoutConfig(ticks="{instrument}/{data_type}/{date}.parquet", instruments="{date}"),
+            LayoutConfig(ticks="{data_type}/x-{date}/{instrument}", instruments="{date}"),
+        ],
+        ids=str,
+    )
+    def test_days_are_those_with_a_file(self, layout: str | LayoutConfig) -> None:
+        url = f"memory://{uuid.uuid4()}/some/folder"
+        lake = Lake(url, layout=layout)
+        store = Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+        key, bare = InstrumentKey(PERP), InstrumentKey(BARE)
+        other = InstrumentKey("X:SPOT:A-B")
+        trade, book = DataType("trades"), DataType("book_snapshot_5")
+        for data_type, day, k in [
+            (trade, NEXT_DAY, key),
+            (trade, DAY, bare),
+            (trade, DAY, key),
+            (book, DAY + dt.timedelta(5), key),
+            (trade, DAY + dt.timedelta(6), other),
+        ]:
+            store.put(lake.layout.tick_paths(data_type, day, k)[0], b"x")
+        store.put("README.md", b"x")
+        assert lake.days(PERP, "trades") == (DAY, NEXT_DAY)
+        assert lake.days(BARE, "trades") == (DAY,)
+        assert lake.days(PERP, "book_snapshot_5") == (DAY + dt.timedelta(5),)
+        assert lake.days("NOT:THERE:X", "trades") == ()
+        assert sorted((f.data_type, f.day, f.instrument, f.size) for f in lake.list()) == [
+            ("book_snapshot_5", DAY + dt.timedelta(5), PERP, 1),
+            ("trades", DAY, BARE, 1),
+            ("trades", DAY, PERP, 1),
+            ("trades", NEXT_DAY, PERP, 1),
+            ("trades", DAY + dt.timedelta(6), other.text, 1),
+        ]
+
+    def test_times_that_are_null_are_in_no_window(self) -> None:
+        lake, store = memory()
+        table = trades([NOON.start, NOON.start + 1])
+        table = table.set_column(
+            table.schema.names.index("ts_init"), "ts_init", pa.array([None, NOON.start + 1], pa.int64())
+        )
+        store.put(tick_path(), parquet(table))
+        scan = lake.scan(PERP, "trades", NOON)
+        assert scan.to_table()["trade_id"].to_pylist() == ["1"]
+        assert next(iter(scan.batches())).table.num_rows == 2, "the conversion accounts for the other"
+
+
+class TestDialects:
+    def test_unknown_columns_are_refused_with_file_and_instrument(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(pa.table({"px": [1.0], "qty": [1.0], "t": [NOON.start]})))
+        with pytest.raises(SourceSchemaError, match="px, qty, t") as caught:
+            lake.scan(PERP, "trades", NOON).plan()
+        assert caught.value.instrument == PERP
+        assert caught.value.url is not None
+        assert caught.value.url.endswith(tick_path())
+        declared = DialectConfig(price="px", size="qty", ts_event="t", unit="ns")
+        assert lake.scan(PERP, "trades", NOON, dialect=declared).to_table().num_rows == 1
+
+    def test_days_in_different_dialects_are_batches_but_no_table(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([MIDNIGHT - 1])))
+        other = in_tardis_dialect(trades([MIDNIGHT]))
+        store.put(tick_path(day=NEXT_DAY), parquet(other))
+        scan = lake.scan(PERP, "trades", Window(MIDNIGHT - 5, MIDNIGHT + 5))
+        assert [batch.dialect.name for batch in scan.batches()] == ["nautilus", "tardis"]
+        with pytest.raises(SourceSchemaError, match="no single table"):
+            scan.to_table()
+        # The neighbour's dialect does not matter where none of its rows is in the window.
+        assert lake.scan(PERP, "trades", Window(MIDNIGHT - 5, MIDNIGHT)).to_table().num_rows == 1
+
+
+class TestInstruments:
+    def test_the_list_of_a_day_is_read_once(self, real_lake: Path) -> None:
+        folder = real_lake / "instruments-store-cefi"
+        lake = Lake(real_lake / "market-data-tick-cefi", folder)
+        table, source = lake.instruments(DAY)
+        path = folder / f"instrument_availability/by_date/day-{DAY}/instruments.parquet"
+        assert table.equals(pq.read_table(path))
+        assert (source.rows, source.size, source.url) == (6, path.stat().st_size, path.as_uri())
+        assert lake.instruments(DAY)[0] is table
+        assert lake.transfer.requests == 1
+
+    def test_a_day_without_list_and_a_lake_without_lists(self, tmp_path: Path) -> None:
+        with pytest.raises(ObjectNotFoundError) as caught:
+            Lake(tmp_path, tmp_path).instruments(DAY)
+        assert caught.value.url is not None
+        assert caught.value.url.endswith(
+            "/instrument_availability/by_date/day-2024-08-08/instruments.parquet"
+        )
+        with pytest.raises(ConfigError, match="no instrument lists"):
+            Lake(tmp_path).instruments(DAY)
+
+
+class TestFacade:
+    def test_nothing_is_opened_before_it_is_needed(self) -> None:
+        with RangeServer() as server:
+            config = LakeConfig(ticks=f"{server.url}/t", instruments=f"{server.url}/i", layout="hive")
+            lake = Lake.from_config(config)
+            lake.scan(PERP, "trades", NOON)
+            assert len(server.requests) == 0
+            assert repr(lake) == f"Lake('{server.url}/t', instruments='{server.url}/i')"
+            lake.scan(PERP, "trades", NOON).plan()
+            assert server.requests.log[0].path.startswith("t/raw_tick_data/by_date/day=2024-08-08/")
+        Lake("gs://no-such-bucket", storage=StorageConfig(service_account=Path("/nowhere")))
+        Lake("/no/such/folder")
+
+    def test_bad_arguments_are_refused_at_once(self) -> None:
+        for bad in ("ftp://x", "gs://", "s3://user:password@host"):
+            with pytest.raises(ConfigError):
+                Lake(bad)
+            with pytest.raises(ConfigError):
+                Lake("gs://b", bad)
+        with pytest.raises(ConfigError):
+            Lake("gs://b", layout="unknown")
+        with pytest.raises(ConfigError):
+            Lake("gs://b", storage=StorageConfig(endpoint="nonsense"))
+        with pytest.raises(ValueError, match="not an instrument key"):
+            Lake("gs://b").scan("BTC", "trades", NOON)
+        with pytest.raises(ValueError, match="not a data type"):
+            Lake("gs://b").scan(PERP, "quotes", NOON)
+
+    def test_reprs_are_short_and_exact(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([NOON.start])))
+        scan = lake.scan(PERP, "trades", NOON)
+        assert repr(scan) == f"Scan({PERP}, trades, 2024-08-08T12:00:00Z/2024-08-08T12:01:00Z)"
+        assert repr(scan.plan()) == (
+            f"ScanPlan({PERP}, trades, 2024-08-08T12:00:00Z/2024-08-08T12:01:00Z: 1 objects, 1 row groups, "
+            "0 bytes in 0 requests, 0 days absent)"
+        )
+        secret = StorageConfig.model_validate({"secret_access_key": "CANARY", "sas_token": "CANARY"})
+        assert "CANARY" not in repr(Lake("s3://b", storage=secret)) + repr(
+            vars(Lake("s3://b", storage=secret))
+        )
+
+    def test_a_missing_folder_is_no_lake_of_holes(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="does not exist"):
+            Lake(tmp_path / "typo").scan(PERP, "trades", NOON).plan()
+
+
+# Real stores
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[MotoServer]:
+    with MotoServer() as server:
+        yield server
+
+
+def upload(moto: MotoServer, folder: Path, *, public: bool) -> str:
+    """Put a folder into a new bucket and return the bucket's name."""
+    bucket = f"ticks-{uuid.uuid4()}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto.url,
+        aws_access_key_id="me",
+        aws_secret_access_key="me",
+        region_name="us-east-1",
+    )
+    acl = "public-read" if public else "private"
+    client.create_bucket(Bucket=bucket, ACL=acl)
+    for path in folder.rglob("*.parquet"):
+        key = f"pre/{path.relative_to(folder)}"
+        client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), ACL=acl)
+    client.close()
+    moto.requests.clear()
+    return bucket
+
+
+ACROSS_MIDNIGHT = Window.parse("2024-08-08T23:59:00Z", "2024-08-09T00:01:00Z")
+SPOT = "BINANCE:SPOT_PAIR:BTC-USDT"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket_over_http(moto: MotoServer, real_lake: Path, scheme: str) -> None:
+    folder = real_lake / "market-data-tick-cefi"
+    bucket = upload(moto, folder, public=scheme == "gs")
+    storage = StorageConfig.model_validate(
+        {"endpoint": moto.url, "anonymous": True}
+        if scheme == "gs"
+        else {"endpoint": moto.url, "access_key_id": "me", "secret_access_key": "me", "region": "us-east-1"}
+    )
+    lake = Lake(f"{scheme}://{bucket}/pre", storage=storage)
+    scan = lake.scan(SPOT, "trades", ACROSS_MIDNIGHT)
+    plan = scan.plan()
+    assert [(r.method, r.range, r.status) for r in moto.requests.log] == [("GET", "bytes=-65536", 206)] * 2
+    moto.requests.clear()
+    got = scan.to_table()
+    assert len(moto.requests) == plan.requests
+    assert moto.requests.sent == plan.bytes
+    assert got.equals(Lake(folder).scan(SPOT, "trades", ACROSS_MIDNIGHT).to_table())
+    assert plan.objects[0].source.url == f"{scheme}://{bucket}/pre/{tick_path(SPOT)}"
+
+    moto.requests.clear()
+    lake.scan(SPOT, "trades", ACROSS_MIDNIGHT).plan()
+    assert len(moto.requests) == 0
+
+    assert len(list(lake.list())) == 11
+    assert lake.days(SPOT, "trades") == (DAY, NEXT_DAY)
+    assert lake.days(PERP, "trades") == (DAY,)
+    moto.requests.clear()
+    assert lake.scan(PERP, "trades", Window.of_day(NEXT_DAY + dt.timedelta(3))).plan().absent_days
+    assert [r.status for r in moto.requests.log] == [404] * 6, "three days, two names each, no repeats"
+
+
+def test_buckets_that_are_closed_or_not_there(moto: MotoServer, real_lake: Path) -> None:
+    bucket = upload(moto, real_lake / "market-data-tick-cefi", public=False)
+    anonymous = StorageConfig(endpoint=moto.url, anonymous=True)
+    noon = Window(DAY_START + 20 * SECOND, DAY_START + 30 * SECOND)
+    with pytest.raises(AccessDeniedError, match=r"access denied \(403"):
+        Lake(f"gs://{bucket}/pre", storage=anonymous).scan(SPOT, "trades", noon).plan()
+    assert [r.status for r in moto.requests.log] == [403]
+    with pytest.raises(ConfigError, match=r"gs://no-such-bucket does not exist \(404 NoSuchBucket\)"):
+        Lake("gs://no-such-bucket", storage=anonymous).scan(SPOT, "trades", noon).plan()
+    assert len(moto.requests) == 2
+
+
+# Real ticks
+
+
+def real_files(real_lake: Path) -> list[Path]:
+    files = sorted((real_lake / "market-data-tick-cefi").rglob("*.parquet"))
+    assert len(files) == 11
+    return files
+
+
+def test_every_real_file_comes_back_whole(real_lake: Path, facts: dict[str, dict[str, object]]) -> None:
+    lake = Lake(real_lake / "market-data-tick-cefi")
+    for path, file in zip(real_files(real_lake), sorted(lake.list(), key=lambda f: f.path), strict=True):
+        whole = pq.read_table(path)
+        clock = "ts_init" if "ts_init" in whole.column_names else "local_timestamp"
+        unit = 1 if clock == "ts_init" else 1_000
+        times = whole[clock].to_pylist()
+        window = Window(min(times) * unit, (max(times) + 1) * unit)
+        scan = lake.scan(file.instrument, file.data_type, window)
+        batches = [batch for batch in scan.batches() if batch.source.url.endswith(file.path)]
+        got = pa.concat_tables(batch.table for batch in batches)
+        assert got.equals(whole.select(got.column_names).replace_schema_metadata(None))
+        facts_of = facts[f"{file.instrument} {file.day} {file.data_type}"]
+        assert sum(batch.table.num_rows for batch in batches) == facts_of["rows"] == batches[0].source.rows
+        assert file.size == path.stat().st_size
+        assert scan.plan().notes == ()
+
+
+@pytest.mark.parametrize("data_type", ["trades", "book_snapshot_5"])
+@pytest.mark.parametrize("key", [SPOT, PERP, "BINANCE-FUTURES:PERPETUAL:ETH-USDT@LIN"])
+def test_real_windows_are_what_duckdb_finds(real_lake: Path, key: str, data_type: str) -> None:
+    folder = real_lake / "market-data-tick-cefi"
+    files = [
+        str(path) for path in real_files(real_lake) if path.match(f"*data_type-{data_type}/{key}.parquet")
+    ]
+    lake = Lake(folder)
+    for window in (
+        ACROSS_MIDNIGHT,
+        Window.parse("2024-08-08T23:57:00Z", "2024-08-08T23:57:30.5Z"),
+        Window.parse("2024-08-08T23:59:58Z", "2024-08-09T00:00:00Z"),
+        Window.parse("2024-08-09T00:00:00Z", "2024-08-09T00:00:01Z"),
+    ):
+        got = lake.scan(key, data_type, window).to_table()
+        clock = got.column_names[0]
+        unit = 1 if clock == "ts_init" else 1_000
+        relation = duckdb.sql(
+            f'SELECT * FROM read_parquet(?) WHERE "{clock}" * ? >= ? AND "{clock}" * ? < ?',
+            params=[files, unit, window.start, unit, window.end],
+        )
+        assert relation is not None
+        expected = relation.to_arrow_table()
+        rows = expected.select(got.column_names).to_pylist()
+        assert sorted(map(repr, got.to_pylist())) == sorted(map(repr, rows))
+        times = got[clock].to_pylist()
+        assert times == sorted(times)
+
+
+def test_a_window_before_midnight_sees_rows_filed_under_the_next_day(real_lake: Path) -> None:
+    lake = Lake(real_lake / "market-data-tick-cefi")
+    scan = lake.scan(SPOT, "trades", Window(MIDNIGHT - 2 * SECOND, MIDNIGHT))
+    plan = scan.plan()
+    assert [item.day for item in plan.objects] == [DAY, NEXT_DAY]
+    assert all(item.row_groups for item in plan.objects)
+    assert plan.absent_days == ()
+    ids = scan.to_table()["trade_id"].to_pylist()
+    files = [path for path in real_files(real_lake) if path.match(f"*trades/{SPOT}.parquet")]
+    by_day = [set(pq.read_table(path)["trade_id"].to_pylist()) for path in files]
+    assert set(ids) & by_day[0]
+    assert set(ids) & by_day[1]
+    # Without slack the rows of the next day's file would be missed, and that is noted.
+    strict = Lake(real_lake / "market-data-tick-cefi", partition_slack=0).scan(
+        SPOT, "trades", ACROSS_MIDNIGHT
+    )
+    assert len(strict.plan().notes) == 1
+
+
+def test_an_absent_neighbour_is_no_hole(real_lake: Path) -> None:
+    lake = Lake(real_lake / "market-data-tick-cefi")
+    before = lake.scan(PERP, "trades", Window.parse("2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z"))
+    assert before.plan().absent_days == ()
+    assert before.to_table().num_rows > 0
+    beyond = lake.scan(PERP, "trades", Window.parse("2024-08-08T23:55:00Z", "2024-08-09T00:00:01Z"))
+    assert beyond.plan().absent_days == (NEXT_DAY,)
