@@ -1,0 +1,25 @@
+"""From the lake into the catalog: requests, plans, and carrying them out."""
+
+from ticklake.fetching.execution import fetch
+from ticklake.fetching.model import (
+    FetchProgress,
+    FetchReport,
+    FetchRequest,
+    WindowReport,
+    WindowStatus,
+    requests_of,
+)
+from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_fetch
+
+__all__ = [
+    "FetchPlan",
+    "FetchProgress",
+    "FetchReport",
+    "FetchRequest",
+    "UnitPlan",
+    "WindowReport",
+    "WindowStatus",
+    "fetch",
+    "plan_fetch",
+    "requests_of",
+]

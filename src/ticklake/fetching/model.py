@@ -1,0 +1,193 @@
+"""The plain values of a fetch: what is asked, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig
+from ticklake.types import (
+    BookAs,
+    CatalogType,
+    DataType,
+    InstrumentKey,
+    Window,
+    format_nanos,
+)
+
+__all__ = [
+    "FetchProgress",
+    "FetchReport",
+    "FetchRequest",
+    "WindowReport",
+    "WindowStatus",
+    "requests_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """One data type of one instrument over one window.
+
+    Attributes:
+        key: The lake's instrument key.
+        data_type: What to read.
+        window: Half-open, nanoseconds UTC on the `ts_init` axis.
+        book_as: How book snapshots are kept; no meaning for trades.
+        nautilus_id: The Nautilus id, where it shall differ from the live adapter's.
+        definition: The instrument, where the lake's instrument list shall not be asked.
+        dialect: Declared column mapping of the source files; None recognises a known dialect.
+    """
+
+    key: InstrumentKey
+    data_type: DataType
+    window: Window
+    book_as: BookAs = BookAs.DELTAS
+    nautilus_id: str | None = None
+    definition: InstrumentDefinition | None = None
+    dialect: DialectConfig | None = None
+
+    @property
+    def catalog_type(self) -> CatalogType:
+        """The folder of the catalog that the rows go to."""
+        return CatalogType.of(self.data_type, self.book_as)
+
+
+def requests_of(config: RunConfig) -> tuple[FetchRequest, ...]:
+    """Return what a run config asks for: one request an instrument and data type, in the config's order."""
+    window = config.window.as_window()
+    return tuple(
+        FetchRequest(
+            key=InstrumentKey(instrument.key),
+            data_type=DataType(name),
+            window=window,
+            book_as=instrument.book_as,
+            nautilus_id=instrument.nautilus_id,
+            definition=instrument.definition,
+            dialect=instrument.dialect_for(DataType(name)),
+        )
+        for instrument in config.instruments
+        for name in instrument.data
+    )
+
+
+class WindowStatus(StrEnum):
+    """What became of a part of a request."""
+
+    CACHED = "cached"
+    """The catalog held it; nothing was read."""
+    FETCHED = "fetched"
+    """Read from the lake and written."""
+    EMPTY = "empty"
+    """Read from the lake, which has no row there; written as known-empty."""
+    HOLE = "hole"
+    """The lake has no file for that day; not covered."""
+    PLANNED = "planned"
+    """Would be read (a dry run)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReport:
+    """One part of a request and what became of it.
+
+    Attributes:
+        instrument: The lake's instrument key.
+        nautilus_id: The Nautilus instrument id.
+        data_type: The lake's data type.
+        window: The part, half-open.
+        status: What became of it.
+        rows: Catalog rows written; None where nothing was.
+    """
+
+    instrument: str
+    nautilus_id: str
+    data_type: str
+    window: Window
+    status: WindowStatus
+    rows: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.instrument} {self.data_type} {self.window}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `start` is inclusive, `end` exclusive, ISO 8601 UTC."""
+        return {
+            "instrument": self.instrument,
+            "nautilus_id": self.nautilus_id,
+            "data_type": self.data_type,
+            "start": format_nanos(self.window.start),
+            "end": format_nanos(self.window.end),
+            "status": self.status.value,
+            "rows": self.rows,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress:
+    """How far a fetch is; sent after each row group.
+
+    Attributes:
+        instrument: The lake's instrument key under way.
+        data_type: Its data type.
+        rows: Source rows read so far, of all requests.
+        bytes_done: Planned bytes whose rows were handled, of all requests.
+        bytes_total: Planned bytes of all requests.
+    """
+
+    instrument: str
+    data_type: str
+    rows: int
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """What a fetch did.
+
+    Attributes:
+        windows: All parts of all requests and what became of them.
+        rows: Catalog rows written.
+        source_rows: Source rows read from the row groups that met the windows.
+        outside: Those that lie outside the windows.
+        quarantined: Bad rows by reason.
+        files: Catalog files written.
+        requests: Requests sent to the stores, retries not counted.
+        bytes_read: Body bytes received.
+        seconds: Wall time.
+        warnings: Counted findings that removed no row, and what else a user should know.
+    """
+
+    windows: tuple[WindowReport, ...]
+    rows: int = 0
+    source_rows: int = 0
+    outside: int = 0
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    files: int = 0
+    requests: int = 0
+    bytes_read: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def holes(self) -> tuple[WindowReport, ...]:
+        """What the lake does not have."""
+        return tuple(window for window in self.windows if window.status is WindowStatus.HOLE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "rows": self.rows,
+            "files": self.files,
+            "requests": self.requests,
+            "bytes_read": self.bytes_read,
+            "seconds": round(self.seconds, 6),
+            "source_rows": self.source_rows,
+            "outside_window": self.outside,
+            "quarantined": sum(self.quarantined.values()),
+            "quarantine_reasons": dict(self.quarantined),
+            "warnings": list(self.warnings),
+            "windows": [window.to_dict() for window in self.windows],
+        }
