@@ -361,12 +361,12 @@ class EngineConfig(_Model):
     """How the engine runs.
 
     Attributes:
-        chunk_size: Data points held at once.
+        chunk_size: Data points held at once; results do not depend on it, memory does.
         log_level: What the engine prints on standard error.
         equity_interval: Spacing of the equity curve; None picks one that suits the window.
     """
 
-    chunk_size: int = Field(default=200_000, ge=1)
+    chunk_size: int = Field(default=50_000, ge=1_000, le=1_000_000)
     log_level: Literal["OFF", "ERROR", "WARNING", "INFO", "DEBUG"] = "ERROR"
     equity_interval: Nanos | None = Field(default=None, ge=1_000_000)
 

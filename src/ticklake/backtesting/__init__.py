@@ -1,0 +1,51 @@
+"""The whole way to a run on disk, and its parts from a ready catalog on.
+
+The names below are imported when they are first used: the engine and its process need few of them each.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ticklake.backtesting.job import EngineJob, EngineOutcome, InstrumentData
+    from ticklake.backtesting.process import run_engine
+    from ticklake.backtesting.results import Run, execute, new_run_id, public_config
+    from ticklake.backtesting.run import backtest
+    from ticklake.backtesting.strategies import check_strategies
+    from ticklake.backtesting.venues import check_venues
+
+__all__ = [
+    "EngineJob",
+    "EngineOutcome",
+    "InstrumentData",
+    "Run",
+    "backtest",
+    "check_strategies",
+    "check_venues",
+    "execute",
+    "new_run_id",
+    "public_config",
+    "run_engine",
+]
+
+_HOMES = {
+    "EngineJob": "job",
+    "EngineOutcome": "job",
+    "InstrumentData": "job",
+    "Run": "results",
+    "backtest": "run",
+    "check_strategies": "strategies",
+    "check_venues": "venues",
+    "execute": "results",
+    "new_run_id": "results",
+    "public_config": "results",
+    "run_engine": "process",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,133 @@
+"""Running a job: in a child process, so that what goes wrong in the engine stays there, or in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ticklake.backtesting.job import EngineJob, EngineOutcome
+from ticklake.backtesting.log import read_log
+from ticklake.backtesting.worker import FAILURE, JOB, OUTCOME
+from ticklake.errors import BacktestError, ConfigError, TicklakeError
+
+__all__ = ["run_engine"]
+
+_LAST_LINES = 30
+
+
+def run_engine(
+    job: EngineJob,
+    folder: Path,
+    *,
+    in_process: bool = False,
+    on_output: Callable[[str], None] | None = None,
+) -> EngineOutcome:
+    """Run a job and leave its result tables in a folder.
+
+    Args:
+        job: What to run. The catalog must hold everything it needs.
+        folder: An existing folder; see `engine.simulate` for what is written into it.
+        in_process: Run in this process, for a debugger. A Rust panic then ends this process, and the engine's
+            log goes where the first run of the process put it.
+        on_output: Gets each line that the engine or a strategy prints; by default it goes to standard error.
+
+    Raises:
+        BacktestError: The engine refused the job, its process died, a strategy raised an exception, or
+            fills were dropped.
+        ConfigError: A strategy cannot be imported or constructed.
+    """
+    try:
+        if in_process:
+            from ticklake.backtesting.engine import simulate
+
+            outcome = simulate(job, folder)
+        else:
+            outcome = _in_child(job, folder, on_output or _to_stderr)
+    finally:
+        shutil.rmtree(folder / ".view", ignore_errors=True)
+    log = read_log(folder)
+    if log.raised:
+        raise BacktestError(f"a callback of the strategy failed:\n{log.raised}")
+    if log.dropped_fills:
+        raise BacktestError(
+            f"the engine dropped {log.dropped_fills} fills whose price does not fit the instrument's tick, "
+            f"first: {log.first_dropped}",
+            hint="The instrument's definition in the catalog is not that of this time; correct it.",
+        )
+    return replace(outcome, log_counts=log.counts, log_samples=tuple(log.samples))
+
+
+def _in_child(job: EngineJob, folder: Path, on_output: Callable[[str], None]) -> EngineOutcome:
+    (folder / JOB).write_text(job.to_json(), encoding="utf-8")
+    # -P keeps the current directory out of sys.path until strategies are imported: nothing there can
+    # take the place of a module of the library.
+    process = subprocess.Popen(  # noqa: S603 (this interpreter and our own module)
+        [sys.executable, "-P", "-m", "ticklake.backtesting.worker", str(folder.absolute())],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    reader = threading.Thread(target=_relay, args=(process.stdout or (), on_output, last), daemon=True)
+    reader.start()
+    try:
+        process.wait()
+    finally:
+        # Also when Ctrl-C ended the wait.
+        process.kill()
+        process.wait()
+        reader.join()
+        for pipe in (process.stdout, process.stdin):
+            if pipe is not None:
+                pipe.close()
+        (folder / JOB).unlink()
+    return _outcome(folder, process.returncode, list(last))
+
+
+def _relay(lines: Iterable[str], on_output: Callable[[str], None], last: deque[str]) -> None:
+    for line in lines:
+        last.append(line)
+        on_output(line)
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line)
+
+
+def _outcome(folder: Path, code: int, last: list[str]) -> EngineOutcome:
+    outcome, failure = folder / OUTCOME, folder / FAILURE
+    if code == 0:
+        text = outcome.read_text(encoding="utf-8")
+        outcome.unlink()
+        return EngineOutcome.from_json(text)
+    if failure.exists():
+        raise _error(json.loads(failure.read_text(encoding="utf-8")))
+    ended = f"ended with exit code {code}"
+    if code < 0:
+        ended = f"was ended by {signal.Signals(-code).name}"
+    printed = "".join(last).strip()
+    raise BacktestError(
+        f"the engine's process {ended}"
+        + (f"; it last printed:\n{printed}" if printed else " and printed nothing"),
+        hint="Run with in_process=True in a debugger to see where.",
+    )
+
+
+def _error(failure: dict[str, str | None]) -> TicklakeError:
+    kinds = {"BacktestError": BacktestError, "ConfigError": ConfigError}
+    kind = kinds.get(str(failure["type"]))
+    if kind is None:
+        return BacktestError(f"the run failed:\n{failure['traceback']}".strip())
+    return kind(str(failure["message"]), hint=failure["hint"])

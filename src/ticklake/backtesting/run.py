@@ -1,0 +1,200 @@
+"""The whole way: validate, fetch what is missing, run the engine, write the run folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ticklake.backtesting.job import EngineJob, InstrumentData
+from ticklake.backtesting.results import Run, execute, new_run_id, public_config
+from ticklake.backtesting.strategies import check_strategies
+from ticklake.backtesting.venues import check_venues
+from ticklake.catalog import Catalog, CatalogFile, read_provenance
+from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
+from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of
+from ticklake.instruments import venue_of
+from ticklake.lake import Lake
+from ticklake.types import CatalogType, DataType, InstrumentKey, Window, format_nanos
+
+__all__ = ["backtest"]
+
+_PACKAGES = ("ticklake", "nautilus_trader", "pyarrow", "obstore", "numpy")
+
+
+def backtest(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    *,
+    refresh: bool = False,
+    offline: bool = False,
+    in_process: bool = False,
+    on_progress: Callable[[FetchProgress], None] | None = None,
+    on_fetched: Callable[[FetchReport], None] | None = None,
+) -> Run:
+    """Run a backtest: fetch what the catalog lacks, replay the window, write the run folder.
+
+    Everything that can be checked without the lake is checked before anything moves.
+
+    Args:
+        config: A run config: validated, as plain values, or the path of its file. Strategies are imported
+            from the current directory, the file's folder, and `sys.path`.
+        refresh: Read the window again from the lake and replace what the catalog holds.
+        offline: Open no connection; fail if the catalog lacks something.
+        in_process: Run the engine in this process instead of a child, for a debugger.
+        on_progress: Called after each row group that was fetched.
+        on_fetched: Called when the data are complete and the engine begins.
+
+    Raises:
+        ConfigError: The config is not valid, a strategy cannot be imported, or a venue does not fit.
+        MissingDataError: The lake lacks days and `on_hole` is `stop`.
+        LakeError: The lake could not be read.
+        CatalogError: The catalog could not be read or written, or (`offline`) lacks something.
+        ConversionError: Rows cannot be converted.
+        BacktestError: The engine or a strategy failed.
+    """
+    settings, search_path = _load(config)
+    check_strategies(settings.strategies, search_path)
+    check_venues(settings.venues, [_expected(instrument) for instrument in settings.instruments])
+    lake, catalog = Lake.from_config(settings.lake), Catalog(settings.catalog)
+    report = fetch(
+        lake,
+        catalog,
+        requests_of(settings),
+        refresh=refresh,
+        offline=offline,
+        on_hole=settings.on_hole,
+        on_bad_row=settings.on_bad_row,
+        max_bad_rows=settings.max_bad_rows,
+        on_progress=on_progress,
+    )
+    if on_fetched is not None:
+        on_fetched(report)
+    ids = {window.instrument: window.nautilus_id for window in report.windows}
+    job = EngineJob(
+        run_id=new_run_id(settings.strategies),
+        catalog=catalog.path.absolute(),
+        window=settings.window.as_window(),
+        instruments=tuple(
+            InstrumentData(ids[instrument.key], _types(instrument)) for instrument in settings.instruments
+        ),
+        venues=settings.venues,
+        strategies=settings.strategies,
+        engine=settings.engine,
+        search_path=search_path,
+    )
+    used = _files_used(catalog, job)
+    return execute(
+        job,
+        settings.runs,
+        config=public_config(settings),
+        provenance=_provenance(catalog, used),
+        figures_of_data=_figures(report, used, job.window),
+        in_process=in_process,
+    )
+
+
+def _load(config: RunConfig | Mapping[str, Any] | str | Path) -> tuple[RunConfig, tuple[str, ...]]:
+    folders = [str(Path.cwd())]
+    if isinstance(config, str | Path):
+        folders.append(str(Path(config).absolute().parent))
+        config = load_config(config)
+    elif not isinstance(config, RunConfig):
+        config = parse_config(config)
+    return config, tuple(dict.fromkeys(folders))
+
+
+def _types(instrument: InstrumentConfig) -> tuple[CatalogType, ...]:
+    return tuple(CatalogType.of(DataType(name), instrument.book_as) for name in instrument.data)
+
+
+def _expected(instrument: InstrumentConfig) -> InstrumentData:
+    """Return what will be replayed, as far as it is known before the lake is asked: the venue, not the id."""
+    venue = venue_of(InstrumentKey(instrument.key)) if instrument.nautilus_id is None else ""
+    return InstrumentData(instrument.nautilus_id or f"{instrument.key}.{venue}", _types(instrument))
+
+
+type _FilesUsed = dict[tuple[str, CatalogType], list[CatalogFile]]
+
+
+def _files_used(catalog: Catalog, job: EngineJob) -> _FilesUsed:
+    return {
+        (data.nautilus_id, kind): catalog.files(kind, data.nautilus_id, job.window)
+        for data in job.instruments
+        for kind in data.types
+    }
+
+
+def _provenance(catalog: Catalog, used: _FilesUsed) -> dict[str, Any]:
+    """Return versions, and the catalog files used with the lake objects that they came from."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "catalog": str(catalog.path.absolute()),
+        "files": [_file(catalog, file) for files in used.values() for file in files],
+    }
+
+
+def _file(catalog: Catalog, file: CatalogFile) -> dict[str, Any]:
+    origin = read_provenance(file.path)
+    return {
+        "path": os.path.relpath(file.path, catalog.path),
+        "start": format_nanos(file.window.start),
+        "end": format_nanos(file.window.end),
+        "lake_key": origin.lake_key if origin else None,
+        "data_type": origin.data_type if origin else None,
+        "counts": dict(origin.counts) if origin else {},
+        "converter": origin.converter if origin else None,
+        "created": origin.created if origin else None,
+        "sources": [
+            {"url": source.url, "etag": source.etag, "size": source.size, "rows": source.rows}
+            for source in (origin.sources if origin else ())
+        ],
+    }
+
+
+def _figures(report: FetchReport, used: _FilesUsed, window: Window) -> dict[str, Any]:
+    """Return what the summary says of the data: what was replayed, what is missing, what it cost to get."""
+    quarantined: Counter[str] = Counter()
+    for files in used.values():
+        for file in files:
+            origin = read_provenance(file.path)
+            for name, count in (origin.counts if origin else {}).items():
+                if name.startswith("quarantined_"):
+                    quarantined[name.removeprefix("quarantined_")] += count
+    return {
+        "data": {
+            "rows": {
+                f"{nautilus_id} {kind}": _rows(files, window) for (nautilus_id, kind), files in used.items()
+            },
+            "holes": [str(hole) for hole in report.holes],
+            "quarantined": quarantined.total(),
+            "quarantine_reasons": dict(quarantined),
+            "warnings": list(report.warnings),
+        },
+        "fetch_seconds": round(report.seconds, 3),
+        "bytes_read": report.bytes_read,
+        "requests": report.requests,
+    }
+
+
+def _rows(files: list[CatalogFile], window: Window) -> int:
+    """Count the catalog rows of a window; whole files are counted by their footers."""
+    if not files:
+        return 0
+    times = ds.field("ts_init").cast("int64")
+    inside = (times >= pc.scalar(window.start)) & (times < pc.scalar(window.end))
+    return sum(
+        int(
+            ds.dataset(file.path).count_rows(
+                filter=None if file.window.intersect(window) == file.window else inside
+            )
+        )
+        for file in files
+    )

@@ -1,0 +1,132 @@
+"""The figures of a run, computed from its result tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ticklake.backtesting.job import EngineOutcome
+
+__all__ = ["figures", "results_digest"]
+
+
+def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> dict[str, Any]:
+    """Return the key figures of a run as JSON-able values.
+
+    Money is by currency code. `net_pnl` is ending less starting balance, both with what is open valued at
+    the last price; `return` is `net_pnl` over the starting balance; `max_drawdown` is the deepest fall of the
+    equity below its highest value so far, as a fraction of that value (0 or negative), `max_drawdown_amount`
+    the same as money; `turnover` is the sum of the fills' notional values; `fees` of their commissions
+    (negative: rebates). `win_rate` and `sharpe` to `volatility` are the engine's. What is undefined is null.
+
+    Args:
+        tables: `orders`, `fills`, `positions`, `account` and `equity`.
+        outcome: What the engine says.
+    """
+    fills, equity = tables["fills"], _total_equity(tables["equity"])
+    starting = {code: curve[0] for code, curve in equity.items()}
+    ending = {code: curve[-1] for code, curve in equity.items()}
+    drawdowns = {code: _drawdown(curve) for code, curve in equity.items()}
+    returns = outcome.return_statistics
+    return {
+        "events": outcome.events,
+        "orders": len(tables["orders"]),
+        "fills": len(fills),
+        "positions": len(tables["positions"]),
+        "net_pnl": {code: float(ending[code] - starting[code]) for code in equity},
+        "starting_balance": {code: float(value) for code, value in starting.items()},
+        "ending_balance": {code: float(value) for code, value in ending.items()},
+        "return": {
+            code: float((ending[code] - starting[code]) / starting[code]) if starting[code] else None
+            for code in equity
+        },
+        "max_drawdown": {code: fraction for code, (fraction, _) in drawdowns.items()},
+        "max_drawdown_amount": {code: float(amount) for code, (_, amount) in drawdowns.items()},
+        "fees": _sums(fills, "commission_currency", "commission"),
+        "turnover": _sums(fills, "notional_currency", "notional"),
+        "win_rate": {code: values.get("Win Rate") for code, values in outcome.pnl_statistics.items()},
+        "sharpe": returns.get("Sharpe Ratio (252 days)"),
+        "sortino": returns.get("Sortino Ratio (252 days)"),
+        "profit_factor": returns.get("Profit Factor"),
+        "volatility": returns.get("Returns Volatility (252 days)"),
+        "statistics": {
+            "pnl": outcome.pnl_statistics,
+            "returns": returns,
+            "general": outcome.general_statistics,
+        },
+    }
+
+
+def _total_equity(equity: pa.Table) -> dict[str, list[Decimal]]:
+    """Return the equity over time by currency, all accounts together."""
+    curves: dict[str, list[Decimal]] = {}
+    latest: dict[tuple[str, str], Decimal] = {}
+    moments: dict[str, int] = {}
+    columns = (
+        equity["currency"],
+        equity["account_id"],
+        equity["equity"],
+        equity["ts_event"].cast(pa.int64()),
+    )
+    for code, account, value, nanos in zip(*(column.to_pylist() for column in columns), strict=True):
+        latest[code, account] = value
+        total = sum((v for (c, _), v in latest.items() if c == code), Decimal(0))
+        curve = curves.setdefault(code, [])
+        if moments.get(code) == nanos:
+            # Another account at the same instant: one point.
+            curve[-1] = total
+        else:
+            curve.append(total)
+        moments[code] = nanos
+    return curves
+
+
+def _drawdown(curve: Iterable[Decimal]) -> tuple[float | None, Decimal]:
+    peak, amount, fraction = Decimal("-Infinity"), Decimal(0), Decimal(0)
+    for value in curve:
+        peak = max(peak, value)
+        amount = min(amount, value - peak)
+        if peak > 0:
+            fraction = min(fraction, (value - peak) / peak)
+    return (float(fraction) if peak > 0 else None), amount
+
+
+def _sums(table: pa.Table, by: str, what: str) -> dict[str, float]:
+    known = table.filter(pc.is_valid(table[by]))
+    sums = known.group_by(by).aggregate([(what, "sum")]).sort_by(by)
+    return {
+        code: float(value)
+        for code, value in zip(sums[by].to_pylist(), sums[f"{what}_sum"].to_pylist(), strict=True)
+    }
+
+
+def results_digest(tables: Mapping[str, pa.Table], events: int) -> str:
+    """Return the SHA-256 of what a run came to: equal config and data give equal digests.
+
+    Nothing random and no wall time goes into it, so it is the same for every chunk size, process and machine.
+
+    Args:
+        tables: The result tables by name.
+        events: Data points processed.
+    """
+    digest = hashlib.sha256(f"events {events}\n".encode())
+    for name in sorted(tables):
+        table = tables[name]
+        digest.update(f"{name} {','.join(table.column_names)}\n".encode())
+        columns = [_texts(table[column]) for column in table.column_names]
+        for row in zip(*columns, strict=True):
+            digest.update(("\t".join(row) + "\n").encode())
+    return digest.hexdigest()
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    if pa.types.is_decimal(column.type):
+        return ["" if value is None else str(value.normalize()) for value in column.to_pylist()]
+    return ["" if value is None else repr(value) for value in column.to_pylist()]

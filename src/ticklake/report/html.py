@@ -1,0 +1,227 @@
+"""The page: one HTML file that holds everything it shows and asks nothing of the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ticklake.report.charts import Chart, charts
+from ticklake.report.model import RunLike, money, number, percent, primary_currency
+from ticklake.report.tables import ROWS, data_table, key_values, rows_table
+
+__all__ = ["write_report"]
+
+# Besides being self-contained, the page may not reach out: plotly.js knows addresses of map tiles.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "form-action 'none'; base-uri 'none'"
+)
+
+_COLUMNS = {
+    "fills": (
+        "ts_event instrument_id side quantity price liquidity commission commission_currency client_order_id"
+    ),
+    "positions": (
+        "ts_opened ts_closed instrument_id entry peak_quantity avg_price_open avg_price_close realized_pnl "
+        "currency"
+    ),
+    "orders": (
+        "ts_init instrument_id client_order_id type side quantity filled_quantity price avg_price status"
+    ),
+}
+
+
+def write_report(run: RunLike, path: Path) -> None:
+    """Write the report of a run as one HTML file that works offline.
+
+    Args:
+        run: The run; a `ticklake.Run` or anything shaped like it.
+        path: The file to write; an existing one is replaced.
+    """
+    path.write_text(_page(run), encoding="utf-8")
+
+
+def _page(run: RunLike) -> str:
+    from plotly.offline import get_plotlyjs  # slow to import, and only needed here
+
+    drawn = charts(run)
+    sections = [
+        _header(run),
+        _cards(run),
+        _notes(run),
+        *(_chart_section(number_, chart) for number_, chart in enumerate(drawn)),
+        _section("Data", _completeness(run.summary.get("data") or {})),
+        *(_table_section(name, getattr(run, name)) for name in ("positions", "fills", "orders")),
+        _section("Statistics", _details("what the engine computed", key_values(run.summary["statistics"]))),
+        _section("Config", _details("the resolved config", key_values(run.config))),
+        _section("Provenance", _provenance(run)),
+    ]
+    specs = [{"data": chart.data, "layout": chart.layout} for chart in drawn]
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{escape(run.id)} · ticklake</title>",
+            f"<style>{_resource('page.css')}</style></head><body><main>",
+            *sections,
+            "</main>",
+            f'<script type="application/json" id="charts">{_json(specs)}</script>',
+            f"<script>{get_plotlyjs()}</script><script>{_resource('page.js')}</script></body></html>",
+        ]
+    )
+
+
+def _resource(name: str) -> str:
+    return files("ticklake.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    # Inside a script element only `<` can end it or start a comment.
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _section(title: str, inner: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+
+
+def _details(summary: str, inner: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+
+
+def _header(run: RunLike) -> str:
+    summary = run.summary
+    window = summary["window"]
+    names = [str(path).rpartition(":")[2] for path in summary["strategies"]]
+    chips = "".join(f'<span class="chip">{escape(name)}</span>' for name in summary["instruments"])
+    venues = "".join(f'<span class="chip soft">{escape(text)}</span>' for text in _venues(run.config))
+    return (
+        f'<header><p class="kicker">ticklake backtest</p><h1>{escape(" + ".join(names))}</h1>'
+        f'<p class="window">{_moment(window["start"])} <span>to</span> {_moment(window["end"])} UTC</p>'
+        f'<p class="chips">{chips}{venues}</p><p class="id">{escape(run.id)}</p></header>'
+    )
+
+
+def _moment(iso: str) -> str:
+    return escape(iso.replace("T", " ").rstrip("Z"))
+
+
+def _venues(config: dict[str, Any]) -> Iterable[str]:
+    for name, venue in (config.get("venues") or {}).items():
+        fees = venue.get("fees") or {}
+        parts = [
+            name,
+            venue.get("account"),
+            venue.get("book"),
+            f"maker {fees.get('maker')}",
+            f"taker {fees.get('taker')}",
+        ]
+        if venue.get("latency") not in (None, "0s"):
+            parts.append(f"latency {venue['latency']}")
+        yield " · ".join(str(part) for part in parts if part is not None)
+
+
+def _cards(run: RunLike) -> str:
+    summary, code = run.summary, primary_currency(run.summary)
+
+    def of(key: str) -> Any:
+        return summary[key].get(code)
+
+    pnl = of("net_pnl")
+    mood = "" if not pnl else "gain" if pnl > 0 else "loss"
+    cards = [
+        ("Net PnL", f"{money(pnl, signed=True)} {code or ''}", mood),
+        ("Return", percent(of("return"), signed=True), mood),
+        ("Max drawdown", percent(of("max_drawdown")), ""),
+        ("Sharpe", number(summary["sharpe"], digits=2), ""),
+        ("Win rate", percent(of("win_rate")), ""),
+        ("Fills", f"{summary['fills']:,}", ""),
+        ("Orders", f"{summary['orders']:,}", ""),
+        ("Turnover", f"{money(of('turnover') or 0, digits=0)} {code or ''}", ""),
+        ("Fees", f"{money(of('fees') or 0)} {code or ''}", ""),
+        ("Data points", f"{summary['events']:,}", ""),
+    ]
+    others = [other for other in summary["net_pnl"] if other != code]
+    cards += [(f"Net PnL in {other}", number(summary["net_pnl"][other], signed=True), "") for other in others]
+    inner = "".join(
+        f'<div class="card"><dt>{escape(name)}</dt><dd class="{kind}">{escape(text.strip())}</dd></div>'
+        for name, text, kind in cards
+    )
+    return f'<dl class="cards">{inner}</dl>'
+
+
+def _notes(run: RunLike) -> str:
+    notes = [str(note) for note in run.summary.get("notes", [])]
+    counts = run.summary.get("log", {}).get("counts", {})
+    if counts:
+        spelled = " and ".join(
+            f"{count:,} {_LEVELS.get(level, level)}" for level, count in sorted(counts.items())
+        )
+        notes.append(f"The engine logged {spelled}; see engine-log.jsonl in the run folder.")
+    inner = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<ul class="notes">{inner}</ul>' if notes else ""
+
+
+_LEVELS = {"WARN": "warnings", "ERROR": "errors"}
+
+
+def _chart_section(index: int, chart: Chart) -> str:
+    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
+    inner = f'<div class="chart" data-chart="{index}" style="height:{chart.height}px"></div>{note}'
+    return _section(chart.title, inner)
+
+
+def _completeness(data: dict[str, Any]) -> str:
+    if not data:
+        return '<p class="note">Nothing was recorded about the data.</p>'
+    rows, holes = data.get("rows") or {}, list(data.get("holes") or [])
+    quarantined = data.get("quarantined") or 0
+    facts = [
+        (str(kind), f"{count:,} rows" if isinstance(count, int) else str(count))
+        for kind, count in rows.items()
+    ]
+    facts.append(("holes", f"{len(holes)}" if holes else "none"))
+    facts.append(
+        ("quarantined", f"{quarantined:,} rows" if isinstance(quarantined, int) else str(quarantined))
+    )
+    complete = not holes and not quarantined
+    verdict = "Complete: no holes, no row in quarantine." if complete else "Not complete: see below."
+    mark = "ok" if complete else "warn"
+    warnings = list(data.get("warnings") or [])
+    listed = "".join(
+        rows_table([name], [[str(line)] for line in lines])
+        for name, lines in (("hole", holes), ("warning", warnings))
+        if lines
+    )
+    table = rows_table(["data", "amount"], facts, [False, True])
+    return f'<p class="verdict {mark}">{verdict}</p>{table}{listed}'
+
+
+def _table_section(name: str, table: pa.Table) -> str:
+    total = f"{len(table):,}" if len(table) <= ROWS else f"first {ROWS} of {len(table):,}"
+    link = f'<p class="note">All columns and rows: <a href="{name}.parquet">{name}.parquet</a></p>'
+    return _section(
+        name.capitalize(),
+        _details(f"{total} {name}", data_table(table, _COLUMNS[name].split())) + link
+        if len(table)
+        else f'<p class="note">No {name}.</p>',
+    )
+
+
+def _provenance(run: RunLike) -> str:
+    digest = {
+        "results_digest": run.summary.get("results_digest"),
+        "started": run.summary.get("started"),
+        "finished": run.summary.get("finished"),
+        "nautilus_trader": run.summary.get("engine_version"),
+    }
+    return rows_table(
+        ["key", "value"], [(key, str(value)) for key, value in digest.items() if value]
+    ) + _details("where the data came from", key_values(run.provenance))

@@ -1,0 +1,97 @@
+"""What a report needs of a run, and how its values are spelled."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+__all__ = ["RunLike", "iso_times", "money", "number", "percent", "primary_currency"]
+
+
+class RunLike(Protocol):
+    """A run as the report sees it; `ticklake.Run` is one."""
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Key figures."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, without secrets."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the data came from."""
+
+    @property
+    def orders(self) -> pa.Table:
+        """All orders."""
+
+    @property
+    def fills(self) -> pa.Table:
+        """All fills."""
+
+    @property
+    def positions(self) -> pa.Table:
+        """All positions."""
+
+    @property
+    def equity(self) -> pa.Table:
+        """Equity over time."""
+
+    @property
+    def prices(self) -> pa.Table:
+        """Thinned prices by instrument."""
+
+
+def primary_currency(summary: Mapping[str, Any]) -> str | None:
+    """Return the currency that most was traded in, or the first of the account."""
+    turnover: dict[str, float] = summary["turnover"]
+    balances: dict[str, float] = summary["starting_balance"]
+    traded = [code for code in turnover if code in balances]
+    return max(traded, key=lambda code: turnover[code], default=next(iter(balances), None))
+
+
+def number(value: float | Decimal | None, *, digits: int = 8, signed: bool = False) -> str:
+    """Return a number with thousands separators and no superfluous zeros; a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:,.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    text = "0" if text == "-0" else text
+    return f"+{text}" if signed and value > 0 else text.replace("-", "−")
+
+
+def money(value: float | None, *, digits: int = 2, signed: bool = False) -> str:
+    """Return an amount with a fixed number of decimals; a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:+,.{digits}f}" if signed and value else f"{value:,.{digits}f}"
+    return text.replace("-", "−")
+
+
+def percent(fraction: float | None, *, signed: bool = False) -> str:
+    """Return a fraction in percent, finer where it is small."""
+    if fraction is None:
+        return "–"
+    return f"{number(fraction * 100, digits=2 if abs(fraction) >= 0.01 else 4, signed=signed)} %"
+
+
+def iso_times(column: pa.ChunkedArray) -> list[str]:
+    """Return timestamps as ISO text in UTC, cut to microseconds, as plotly reads them."""
+    return [
+        ""
+        if nanos is None
+        else f"{dt.datetime.fromtimestamp(nanos // 10**9, dt.UTC):%Y-%m-%d %H:%M:%S}."
+        f"{nanos % 10**9 // 1_000:06d}"
+        for nanos in column.cast(pa.int64()).to_pylist()
+    ]

@@ -1,0 +1,153 @@
+"""What is checked of strategies and venues before anything moves."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from backtest_support import ETH, TESTS
+from ticklake.backtesting import InstrumentData, check_strategies, check_venues
+from ticklake.config import FeesConfig, StrategyConfig, VenueConfig
+from ticklake.errors import ConfigError
+from ticklake.types import CatalogType
+
+
+def strategy(path: str = "Busy", config_path: str = "BusyConfig", **config: object) -> StrategyConfig:
+    module = "backtest_strategies:"
+    return StrategyConfig(
+        path=path if ":" in path else module + path,
+        config_path=config_path if ":" in config_path else module + config_path,
+        config={"instrument_id": ETH, **config},
+    )
+
+
+def check(*strategies: StrategyConfig) -> None:
+    check_strategies(strategies, (TESTS,))
+
+
+def test_a_good_strategy_passes_and_leaves_no_trace() -> None:
+    sys.modules.pop("backtest_strategies", None)
+    path = sys.path[:]
+    check(strategy(), strategy(seed=4, order_id_tag="7"))
+    assert sys.path == path
+    assert "backtest_strategies" not in sys.modules
+
+
+def test_what_a_module_prints_while_it_is_checked_does_not_reach_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chatty.py").write_text("print('hello')\nfrom backtest_strategies import *\n")
+    check_strategies([strategy("chatty:Busy", "chatty:BusyConfig")], (str(tmp_path), TESTS))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_an_edited_module_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "edited.py").write_text("from backtest_strategies import Busy, BusyConfig\n")
+    check_strategies([strategy("edited:Busy", "edited:BusyConfig")], (str(tmp_path), TESTS))
+    (tmp_path / "edited.py").write_text(
+        "from backtest_strategies import Busy  # and no config any more, really\n"
+    )
+    with pytest.raises(ConfigError, match="edited has no 'BusyConfig'"):
+        check_strategies([strategy("edited:Busy", "edited:BusyConfig")], (str(tmp_path), TESTS))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "strategies is empty"),
+        ((strategy("nowhere:Busy"),), r"strategies\[0\]\.path: there is no module 'nowhere'"),
+        ((strategy("no.where:Busy"),), r"strategies\[0\]\.path: there is no module 'no.where'"),
+        ((strategy(), strategy("Bussy")), r"strategies\[1\]\.path: .* no 'Bussy'; did you mean Busy"),
+        ((strategy("NOT_A_CLASS"),), r"'NOT_A_CLASS' is no class"),
+        ((strategy("BusyConfig"),), r"not a subclass of .*Strategy.*belongs under config_path"),
+        ((strategy(config_path="BusyConf"),), r"strategies\[0\]\.config_path: .*did you mean BusyConfig"),
+        ((strategy(sed=1),), r"strategies\[0\]\.config\.sed: unknown key .*did you mean seed"),
+        (
+            (strategy(config_path="StrictConfig", order_id="7"),),
+            r"config\.order_id: unknown key.*allowed are|mean",
+        ),
+        (
+            (strategy(config_path="StrictConfig", period=0),),
+            r"period must be positive.*instrument_id, period",
+        ),
+        ((strategy("__main__:Busy"),), "running script"),
+    ],
+)
+def test_a_bad_strategy_is_named_with_its_key(given: tuple[StrategyConfig, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(*given)
+
+
+def test_a_module_that_fails_on_import_shows_where(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import os\n\nprice = 1 / 0\n")
+    with pytest.raises(ConfigError) as caught:
+        check_strategies([strategy("broken:Busy")], (str(tmp_path),))
+    assert "broken.py" in str(caught.value)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert "importlib" not in str(caught.value)
+
+
+def test_a_module_that_misses_another_one_says_which(tmp_path: Path) -> None:
+    (tmp_path / "needy.py").write_text("import not_installed_here\n")
+    with pytest.raises(ConfigError, match=r"importing needy failed.*not_installed_here"):
+        check_strategies([strategy("needy:Busy")], (str(tmp_path),))
+
+
+def venue(**changes: object) -> VenueConfig:
+    values = {
+        "account": "MARGIN",
+        "balances": ("1_000_000 USDT",),
+        "fees": FeesConfig(maker=Decimal(0), taker=Decimal(0)),
+        **changes,
+    }
+    return VenueConfig.model_validate(values)
+
+
+BOTH = InstrumentData(ETH, (CatalogType.TRADES, CatalogType.DELTAS))
+TRADES = InstrumentData(ETH, (CatalogType.TRADES,))
+DELTAS = InstrumentData(ETH, (CatalogType.DELTAS,))
+
+
+@pytest.mark.parametrize(
+    ("venues", "data"),
+    [
+        ({"BINANCE": venue()}, BOTH),
+        ({"BINANCE": venue(book="L1_MBP")}, TRADES),
+        ({"BINANCE": venue(balances=("1000 USDT", "0.5 BTC"))}, BOTH),
+        ({"BINANCE": venue(base_currency="USDT", leverage=20)}, BOTH),
+    ],
+)
+def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentData) -> None:
+    check_venues(venues, [data])
+
+
+@pytest.mark.parametrize(
+    ("venues", "data", "message"),
+    [
+        ({}, BOTH, r"venues: there is no BINANCE, .*found none"),
+        ({"BINANC": venue()}, BOTH, "did you mean it by BINANC"),
+        (
+            {"BINANCE": venue()},
+            TRADES,
+            r"venues\.BINANCE\.book: L2_MBP needs a book .*instruments\[0\]\.data",
+        ),
+        ({"BINANCE": venue(book="L1_MBP")}, DELTAS, "L1_MBP does not look at book deltas"),
+        ({"BINANCE": venue(book="L3_MBO")}, BOTH, "L3_MBO needs single orders"),
+        ({"BINANCE": venue(balances=("a lot",))}, BOTH, r"venues\.BINANCE\.balances\[0\]: 'a lot'"),
+        ({"BINANCE": venue(balances=("5 DUCATS",))}, BOTH, "DUCATS"),
+        ({"BINANCE": venue(balances=("-5 USDT",))}, BOTH, "negative"),
+        ({"BINANCE": venue(balances=("0.123456789 USDT",))}, BOTH, "more decimals than USDT"),
+        ({"BINANCE": venue(balances=("5 USDT", "6 USDT"))}, BOTH, "a currency twice"),
+        ({"BINANCE": venue(base_currency="DUCATS")}, BOTH, r"base_currency: .*DUCATS"),
+        ({"BINANCE": venue(base_currency="BTC")}, BOTH, r"one balance in BTC, found 1_000_000 USDT"),
+        ({"BINANCE": venue(account="CASH", leverage=2)}, BOTH, "needs account: MARGIN"),
+    ],
+)
+def test_a_bad_venue_is_named_with_its_key(
+    venues: dict[str, VenueConfig], data: InstrumentData, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_venues(venues, [data])

@@ -1,0 +1,264 @@
+"""The run folder: complete or absent, exact, without secrets, and read back as it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest_support import ETH, WINDOW, job, write_catalog
+from ticklake.backtesting import Run, execute, new_run_id, public_config
+from ticklake.backtesting.engine import equity_step_ms
+from ticklake.backtesting.prices import downsample
+from ticklake.backtesting.results import run_folder
+from ticklake.backtesting.summary import _drawdown, results_digest
+from ticklake.backtesting.tables import SCHEMAS
+from ticklake.config import StrategyConfig, load_config, parse_config
+from ticklake.errors import BacktestError
+from ticklake.types import Window
+
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9-]+-[0-9a-f]{6}")
+DATA = {"data": {"rows": {"trades": 14_043}, "holes": [], "quarantined": 0}, "bytes_read": 0, "requests": 0}
+
+
+@pytest.fixture(scope="module")
+def run(real_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("results")
+    made = job(write_catalog(real_lake, folder))
+    return execute(
+        made, folder / "runs", config={"window": str(WINDOW)}, provenance={"files": []}, figures_of_data=DATA
+    )
+
+
+def test_the_folder_holds_what_it_should(run: Run) -> None:
+    assert {path.name for path in run.path.iterdir()} == {
+        "account.parquet",
+        "config.yaml",
+        "engine-log.jsonl",
+        "equity.parquet",
+        "fills.parquet",
+        "orders.parquet",
+        "positions.parquet",
+        "prices.parquet",
+        "provenance.json",
+        "report.html",
+        "summary.json",
+    }
+
+
+def test_a_loaded_run_equals_the_one_returned(run: Run) -> None:
+    again = Run.load(run.path)
+    assert again == run
+    assert again.summary == run.summary
+    assert again.fills == run.fills
+    assert (again.config, again.provenance) == ({"window": str(WINDOW)}, {"files": []})
+    assert again.report() == run.path / "report.html"
+    moved = run.path.rename(run.path.with_name("moved"))
+    assert Run.load(moved).id == run.id
+    moved.rename(run.path)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BacktestError, match="holds no run"):
+        Run.load(tmp_path)
+
+
+def test_tables_have_their_documented_columns(run: Run) -> None:
+    for name, schema in SCHEMAS.items():
+        assert getattr(run, name).schema.equals(schema), name
+
+
+def test_the_summary_is_plain_json_with_what_was_run(run: Run) -> None:
+    summary = json.loads((run.path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["window"] == {"start": "2024-08-08T23:54:16Z", "end": "2024-08-09T00:00:00Z"}
+    assert summary["instruments"] == [ETH]
+    assert summary["strategies"] == ["backtest_strategies:Busy"]
+    assert summary["data"] == DATA["data"]
+    assert summary["events"] == 14_043 - 8 + 5_921 + 8  # rows in the window; a group of deltas is one
+    assert summary["engine_version"] == "2.0.0rc7"
+    assert summary["log"]["counts"].keys() <= {"WARN", "ERROR"}
+
+
+def test_figures_agree_with_the_tables(run: Run) -> None:
+    summary = run.summary
+    fills, account, equity = (pl.from_arrow(t) for t in (run.fills, run.account, run.equity))
+    assert isinstance(fills, pl.DataFrame)
+    assert isinstance(account, pl.DataFrame)
+    assert isinstance(equity, pl.DataFrame)
+    assert summary["fills"] == len(fills) > 500
+    assert summary["fees"] == {"USDT": float(fills["commission"].sum())}
+    assert summary["turnover"] == {"USDT": pytest.approx(float((fills["quantity"] * fills["price"]).sum()))}
+    assert summary["starting_balance"] == {"USDT": 1_000_000.0}
+    assert summary["ending_balance"] == {"USDT": float(equity["equity"][-1])}
+    assert summary["net_pnl"] == {"USDT": pytest.approx(float(equity["equity"][-1]) - 1_000_000)}
+    # Nothing is made or lost between the tables: what positions realised is what the balance moved by.
+    realised = pl.from_arrow(run.positions)["realized_pnl"].sum()
+    assert account["total"][-1] - account["total"][0] == realised
+    assert float(equity["equity"][-1] - account["total"][-1]) == pytest.approx(
+        float(equity["unrealized_pnl"][-1])
+    )
+
+
+def test_filled_quantities_of_orders_are_those_of_their_fills(run: Run) -> None:
+    fills = pl.from_arrow(run.fills).group_by("client_order_id").agg(pl.col("quantity").sum())
+    orders = pl.from_arrow(run.orders).filter(pl.col("filled_quantity") > 0)
+    joined = orders.join(fills, on="client_order_id", suffix="_filled")
+    assert len(joined) == len(fills) == len(orders)
+    assert joined["filled_quantity"].equals(joined["quantity_filled"])
+
+
+def test_reopened_positions_have_a_row_each(run: Run) -> None:
+    positions = pl.from_arrow(run.positions)
+    assert len(positions) > 1
+    assert positions["position_id"].n_unique() == 1
+    assert positions["cycle"].to_list() == list(range(len(positions)))
+    assert (positions["ts_opened"].diff().drop_nulls() > dt.timedelta(0)).all()
+
+
+def test_prices_keep_the_extremes(run: Run) -> None:
+    prices = pl.from_arrow(run.prices)
+    fills = pl.from_arrow(run.fills).filter(pl.col("liquidity") == "MAKER")
+    assert len(prices) <= 3_000
+    assert prices["ts_event"].is_sorted()
+    assert prices["price"].min() <= float(fills["price"].min())
+
+
+def test_a_failed_run_leaves_nothing(real_lake: Path, tmp_path: Path) -> None:
+    made = job(
+        write_catalog(real_lake, tmp_path), strategy="backtest_strategies:Trouble", config={"where": "trade"}
+    )
+    with pytest.raises(BacktestError):
+        execute(made, tmp_path / "runs", config={}, provenance={})
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_run_is_not_written_over(tmp_path: Path) -> None:
+    with run_folder(tmp_path, "a") as folder:
+        (folder / "x").touch()
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "x").exists()
+    with pytest.raises(BacktestError, match="already"), run_folder(tmp_path, "a"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_folder_goes_when_the_run_is_interrupted(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), run_folder(tmp_path, "a"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_ids_are_readable_sortable_and_distinct() -> None:
+    strategies = [StrategyConfig(path="a.b:My_<Strategy>/..", config_path="a:B")]
+    early = new_run_id(strategies, dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC))
+    assert early.startswith("20260102T030405Z-My-Strategy-")
+    ids = {new_run_id(strategies) for _ in range(200)}
+    assert len(ids) == 200
+    assert all(RUN_ID.fullmatch(name) and name > early for name in ids)
+
+
+CONFIG: dict[str, Any] = {
+    "lake": {
+        "ticks": "s3://ticks",
+        "storage": {"secret_access_key": "CANARY", "account_key": "CANARY", "region": "eu-west-1"},
+    },
+    "window": {"start": "2024-08-08T23:55:00.000000001Z", "end": "2024-08-09T00:00:00Z"},
+    "instruments": [{"key": "BINANCE:SPOT_PAIR:BTC-USDT"}],
+    "venues": {
+        "BINANCE": {
+            "account": "CASH",
+            "book": "L1_MBP",
+            "balances": ["1000 USDT"],
+            "fees": {"maker": "0.0001", "taker": 0.0005},
+            "latency": "1.5ms",
+        }
+    },
+    "strategies": [{"path": "a:B", "config_path": "a:C", "config": {"x": [1, 2.5, "y"]}}],
+}
+
+
+def test_a_written_config_has_no_secrets_and_loads_again(tmp_path: Path) -> None:
+    config = parse_config(CONFIG)
+    text = yaml.safe_dump(public_config(config))
+    assert "CANARY" not in text
+    assert "**" not in text
+    (tmp_path / "config.yaml").write_text(text)
+    again = load_config(tmp_path / "config.yaml")
+    assert again.model_dump(exclude={"lake"}) == config.model_dump(exclude={"lake"})
+    assert again.lake.storage.region == "eu-west-1"
+
+
+@given(st.lists(st.decimals(min_value=1, max_value=10**9, places=2), min_size=1, max_size=40))
+def test_drawdown_is_the_deepest_fall_below_an_earlier_value(curve: list[Decimal]) -> None:
+    falls = [(later - earlier) for i, earlier in enumerate(curve) for later in curve[i:]]
+    shares = [(later - earlier) / earlier for i, earlier in enumerate(curve) for later in curve[i:]]
+    fraction, amount = _drawdown(curve)
+    assert amount == min(falls)
+    assert fraction == pytest.approx(float(min(shares)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.floats(-1e6, 1e6)), min_size=1, max_size=300),
+    st.integers(1, 50),
+    st.integers(1, 300),
+)
+def test_downsampling_keeps_order_and_every_buckets_extremes(
+    points: list[tuple[int, float]], buckets: int, batch: int
+) -> None:
+    points.sort(key=lambda point: point[0])
+    times = np.array([at for at, _ in points], dtype=np.int64)
+    prices = np.array([price for _, price in points], dtype=np.float64)
+    parts = [(times[i : i + batch], prices[i : i + batch]) for i in range(0, len(times), batch)]
+    kept_times, kept_prices = downsample(parts, Window(0, 10_001), buckets)
+    assert len(kept_times) <= 2 * buckets
+    assert (np.diff(kept_times) >= 0).all()
+    assert set(zip(kept_times, kept_prices, strict=True)) <= set(zip(times, prices, strict=True))
+    width = -(-10_001 // buckets)
+    for bucket in set(times // width):
+        inside = prices[times // width == bucket]
+        kept = kept_prices[kept_times // width == bucket]
+        assert (kept.min(), kept.max()) == (inside.min(), inside.max())
+
+
+@given(st.integers(1, 400 * 86_400 * 10**9))
+def test_an_equity_curve_has_some_thousand_points_at_most(length: int) -> None:
+    assert length / 1e6 / equity_step_ms(Window(0, length)) <= 3_000
+
+
+def test_the_digest_sees_every_value() -> None:
+    table = pa.table({"a": [1, None], "b": pa.array([Decimal("1.50"), None], pa.decimal128(38, 16))})
+    base = results_digest({"t": table}, 1)
+    assert base == results_digest({"t": table.slice(0)}, 1)
+    others = [
+        results_digest({"t": table}, 2),
+        results_digest({"u": table}, 1),
+        results_digest({"t": table.slice(1)}, 1),
+        results_digest({"t": table.rename_columns(["a", "c"])}, 1),
+        results_digest({"t": table.set_column(0, "a", pa.array([2, None]))}, 1),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_both_examples_trade_in_one_run(real_lake: Path, tmp_path: Path) -> None:
+    catalog = write_catalog(real_lake, tmp_path)
+    first = job(catalog, strategy="trade_momentum:TradeMomentum", config={"size": "1"})
+    second = job(
+        catalog, strategy="book_imbalance:BookImbalance", config={"size": "0.5", "max_position": "1"}
+    )
+    both = dataclasses.replace(first, strategies=(*first.strategies, *second.strategies))
+    run = execute(both, tmp_path / "runs", config={}, provenance={})
+    traded = set(run.fills["strategy_id"].to_pylist())
+    assert len(traded) == 2
+    assert run.summary["positions"] > 2

@@ -1,0 +1,244 @@
+"""The report: one page that holds everything, shows every text as text, and asks nothing of the network."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ticklake.backtesting.prices import PRICES_SCHEMA
+from ticklake.backtesting.tables import SCHEMAS
+from ticklake.report import write_report
+from ticklake.report.charts import charts
+from ticklake.report.model import money, number, percent, primary_currency
+
+START = dt.datetime(2024, 8, 8, 23, 55, tzinfo=dt.UTC)
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+@dataclass
+class FakeRun:
+    """A run of values, so that each can be anything."""
+
+    text: str = "ETHUSDT-PERP.BINANCE"
+    fills_count: int = 5
+    id: str = "20260101T000000Z-Fake-abcdef"
+    data: dict[str, Any] = field(
+        default_factory=lambda: {"rows": {"trades": 7}, "holes": [], "quarantined": 0}
+    )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "window": {"start": "2024-08-08T23:55:00Z", "end": "2024-08-09T00:00:00Z"},
+            "instruments": [self.text],
+            "strategies": [f"module:{self.text}"],
+            "events": 7,
+            "orders": 2,
+            "fills": self.fills_count,
+            "positions": 1,
+            "engine_seconds": 0.5,
+            "net_pnl": {"USDT": 12.5, "BTC": 0.0},
+            "starting_balance": {"USDT": 1000.0, "BTC": 1.0},
+            "ending_balance": {"USDT": 1012.5, "BTC": 1.0},
+            "return": {"USDT": 0.0125, "BTC": 0.0},
+            "max_drawdown": {"USDT": -0.001, "BTC": 0.0},
+            "fees": {"USDT": 0.25},
+            "turnover": {"USDT": 5000.0},
+            "win_rate": {"USDT": None},
+            "sharpe": None,
+            "statistics": {"pnl": {self.text: {"a": None}}},
+            "notes": [self.text],
+            "log": {"counts": {"WARN": 2}, "samples": []},
+            "data": self.data,
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"venues": {self.text: {"account": "MARGIN", "fees": {"maker": "0", "taker": self.text}}}}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"files": [{"path": self.text}], self.text: []}
+
+    def _rows(self, name: str, count: int, **columns: Any) -> pa.Table:
+        defaults = {"side": ["BUY", "SELL"], "instrument_id": [self.text]}
+        rows = []
+        for i in range(count):
+            row: dict[str, Any] = {}
+            for column in SCHEMAS[name]:
+                if column.name in defaults:
+                    choices = defaults[column.name]
+                    row[column.name] = choices[i % len(choices)]
+                elif pa.types.is_string(column.type):
+                    row[column.name] = self.text
+                elif pa.types.is_timestamp(column.type):
+                    row[column.name] = START + dt.timedelta(seconds=i)
+                elif pa.types.is_decimal(column.type):
+                    row[column.name] = Decimal(i + 1)
+                else:
+                    row[column.name] = bool(i % 2) if pa.types.is_boolean(column.type) else i
+            rows.append(row)
+        return pa.Table.from_pylist(rows, schema=SCHEMAS[name])
+
+    @property
+    def orders(self) -> pa.Table:
+        return self._rows("orders", 2)
+
+    @property
+    def fills(self) -> pa.Table:
+        return self._rows("fills", self.fills_count)
+
+    @property
+    def positions(self) -> pa.Table:
+        return self._rows("positions", 1)
+
+    @property
+    def equity(self) -> pa.Table:
+        return self._rows("equity", 3)
+
+    @property
+    def prices(self) -> pa.Table:
+        rows = [{"instrument_id": self.text, "ts_event": START, "price": 1.5}]
+        return pa.Table.from_pylist(rows, schema=PRICES_SCHEMA)
+
+
+class Page(HTMLParser):
+    """Collects what a browser would make of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.scripts: list[str] = []
+        self.shown = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._inside = tag
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.shown += data
+
+
+def page(run: FakeRun, folder: Path) -> tuple[str, Page]:
+    write_report(run, folder / "report.html")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_everything_is_in_the_page(tmp_path: Path) -> None:
+    text, parsed = page(FakeRun(), tmp_path)
+    assert parsed.addresses == ["positions.parquet", "fills.parquet", "orders.parquet"]
+    assert not {"link", "iframe", "img", "object", "embed", "form"} & set(parsed.tags)
+    assert "default-src 'none'" in text
+    assert len(text) < 8_000_000
+    data, plotly, own = parsed.scripts
+    assert "Plotly, Inc." in plotly[:200]
+    without_plotly = text.replace(plotly, "")
+    assert re.findall(r"(?:https?:)?//[a-z]", without_plotly) == []
+    assert "prefers-color-scheme: dark" in text
+    assert len(json.loads(data)) == 3
+    assert "Plotly.react" in own
+
+
+def test_values_are_shown_as_text(tmp_path: Path) -> None:
+    harmless, hostile = FakeRun(), FakeRun(text=EVIL, id=EVIL, data={"rows": {EVIL: 1}, "holes": [EVIL]})
+    _, expected = page(harmless, tmp_path)
+    _, parsed = page(hostile, tmp_path)
+    assert parsed.handlers == []
+    assert len(parsed.scripts) == len(expected.scripts)
+    assert "img" not in parsed.tags
+    assert parsed.shown.count(EVIL) >= 15
+    specs = json.loads(parsed.scripts[0])
+    # Plotly reads a small HTML in its labels; what it shows is escaped for it.
+    labels = [label for trace in specs[0]["data"] for label in trace.get("text", [])]
+    assert labels
+    assert not any("<script" in label or "<img" in label for label in labels)
+
+
+def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(), tmp_path)
+    for expected in ("+12.50 USDT", "+1.25 %", "−0.1 %", "5,000 USDT", "0.25 USDT", "2 warnings"):
+        assert expected in parsed.shown, expected
+    assert "Net PnL in BTC" in parsed.shown
+    assert "Complete: no holes" in parsed.shown
+
+
+def test_holes_and_quarantined_rows_are_told(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(data={"rows": {}, "holes": ["2024-08-10"], "quarantined": 12}), tmp_path)
+    assert "Not complete" in parsed.shown
+    assert "2024-08-10" in parsed.shown
+    assert "12 rows" in parsed.shown
+    _, parsed = page(FakeRun(data={}), tmp_path)
+    assert "Nothing was recorded" in parsed.shown
+
+
+def test_long_tables_are_cut_and_say_so(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(fills_count=4_321), tmp_path)
+    assert "first 200 of 4,321 fills" in parsed.shown
+    assert parsed.tags.count("tr") < 400
+
+
+def test_many_fills_become_few_markers_and_keep_the_largest() -> None:
+    run = FakeRun(fills_count=50_000)
+    price = charts(run)[0]
+    markers = [trace for trace in price.data if trace["mode"] == "markers"]
+    shown = sum(len(trace["x"]) for trace in markers)
+    assert shown <= 1_500
+    assert f"{shown:,} of 50,000" in price.note
+    assert any("50,000" in label for trace in markers for label in trace["text"])
+
+
+def test_a_run_without_fills_has_a_report(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(fills_count=0), tmp_path)
+    assert "No fills." in parsed.shown
+    assert len(json.loads(parsed.scripts[0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(None), "–"),
+        (number(Decimal("1234.50000000")), "1,234.5"),
+        (number(-0.00000000001), "0"),
+        (number(-5), "−5"),
+        (number(5, signed=True), "+5"),
+        (money(-1234.5, signed=True), "−1,234.50"),
+        (money(0.0, signed=True), "0.00"),
+        (percent(0.5), "50 %"),
+        (percent(-0.000123), "−0.0123 %"),
+        (percent(None), "–"),
+    ],
+)
+def test_numbers_are_spelled_for_people(shown: str, expected: str) -> None:
+    assert shown == expected
+
+
+def test_the_primary_currency_is_the_one_most_traded() -> None:
+    balances = {"BTC": 1.0, "USDT": 5.0}
+    assert primary_currency({"turnover": {"USDT": 3.0}, "starting_balance": balances}) == "USDT"
+    assert primary_currency({"turnover": {}, "starting_balance": balances}) == "BTC"
+    assert primary_currency({"turnover": {}, "starting_balance": {}}) is None
