@@ -1,1 +1,85 @@
-"""Backtest NautilusTrader strategies straight from a tick-data lake in object storage."""
+"""Backtest NautilusTrader strategies straight from a tick-data lake in object storage.
+
+The names below are imported when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ticklake.backtesting import Run, backtest
+    from ticklake.catalog import Catalog, Coverage
+    from ticklake.config import RunConfig, StorageConfig, load_config, parse_config
+    from ticklake.conversion import Conversion, convert
+    from ticklake.errors import TicklakeError
+    from ticklake.fetching import FetchReport, FetchRequest, fetch, plan_fetch, requests_of
+    from ticklake.lake import Lake, Scan, ScanPlan
+    from ticklake.types import BookAs, DataType, InstrumentKey, InstrumentSpec, Window
+
+_HOMES = {
+    "BookAs": "types",
+    "Catalog": "catalog",
+    "Conversion": "conversion",
+    "Coverage": "catalog",
+    "DataType": "types",
+    "FetchReport": "fetching",
+    "FetchRequest": "fetching",
+    "InstrumentKey": "types",
+    "InstrumentSpec": "types",
+    "Lake": "lake",
+    "Run": "backtesting",
+    "RunConfig": "config",
+    "Scan": "lake",
+    "ScanPlan": "lake",
+    "StorageConfig": "config",
+    "TicklakeError": "errors",
+    "Window": "types",
+    "backtest": "backtesting",
+    "convert": "conversion",
+    "fetch": "fetching",
+    "load_config": "config",
+    "parse_config": "config",
+    "plan_fetch": "fetching",
+    "requests_of": "fetching",
+}
+
+__all__ = [
+    "BookAs",
+    "Catalog",
+    "Conversion",
+    "Coverage",
+    "DataType",
+    "FetchReport",
+    "FetchRequest",
+    "InstrumentKey",
+    "InstrumentSpec",
+    "Lake",
+    "Run",
+    "RunConfig",
+    "Scan",
+    "ScanPlan",
+    "StorageConfig",
+    "TicklakeError",
+    "Window",
+    "backtest",
+    "convert",
+    "fetch",
+    "load_config",
+    "parse_config",
+    "plan_fetch",
+    "requests_of",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

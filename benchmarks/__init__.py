@@ -1,0 +1,1 @@
+"""Benchmarks: ratios between ways to do the same work, measured in one run."""

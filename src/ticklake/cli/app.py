@@ -1,0 +1,259 @@
+"""The commands. Imports that cost time stand inside them, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="ticklake",
+    help="Backtest NautilusTrader strategies straight from a tick-data lake in object storage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+StorageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage",
+        help="Store option, repeatable: endpoint=URL, anonymous=true, region=…, timeout=30s, …",
+        metavar="KEY=VALUE",
+    ),
+]
+LayoutOption = Annotated[
+    str | None, typer.Option("--layout", help="Named layout of the lake: default or hive.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+@app.command()
+def fetch(
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="A run config (YAML or JSON); flags replace its keys.", show_default=False),
+    ] = None,
+    *,
+    ticks: Annotated[str | None, typer.Option(help="URL of the bucket (or folder) with the ticks.")] = None,
+    instruments: Annotated[
+        str | None, typer.Option(help="URL of the bucket with the instrument lists.")
+    ] = None,
+    layout: LayoutOption = None,
+    storage: StorageOption = None,
+    instrument: Annotated[
+        list[str] | None, typer.Option("--instrument", help="Instrument key, repeatable.", metavar="KEY")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data types, like trades,book_snapshot_5.")] = None,
+    book_as: Annotated[str | None, typer.Option(help="Keep book snapshots as deltas or depth.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Start of the window (ISO 8601 with zone), inclusive.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="End of the window, exclusive.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Folder of the catalog.")] = None,
+    on_hole: Annotated[
+        str | None, typer.Option(help="A day that the lake does not have: stop or skip.")
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch again what the catalog holds.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Connect to nothing; fail if a window is missing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read; move no data.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring the missing part of a window from the lake into the catalog.
+
+    Example: `ticklake fetch run.yaml --dry-run`
+    """
+    from ticklake.catalog import Catalog
+    from ticklake.cli.options import overlay
+    from ticklake.cli.render import fetch_progress, print_fetch_plan, print_fetch_report, print_json
+    from ticklake.fetching import fetch as fetch_windows
+    from ticklake.fetching import plan_fetch, requests_of
+    from ticklake.lake import Lake
+
+    settings = overlay(
+        config,
+        ticks=ticks,
+        instrument_lists=instruments,
+        layout=layout,
+        storage=storage,
+        keys=instrument,
+        data=data,
+        book_as=book_as,
+        start=start,
+        end=end,
+        catalog=catalog,
+        on_hole=on_hole,
+    )
+    lake, store, requests = Lake.from_config(settings.lake), Catalog(settings.catalog), requests_of(settings)
+    if dry_run:
+        plan = plan_fetch(lake, store, requests, refresh=refresh, offline=offline)
+        if as_json:
+            print_json(plan.to_dict())
+        else:
+            print_fetch_plan(plan)
+        return
+    with fetch_progress(enabled=not (quiet or as_json)) as on_progress:
+        report = fetch_windows(
+            lake,
+            store,
+            requests,
+            refresh=refresh,
+            offline=offline,
+            on_hole=settings.on_hole,
+            on_bad_row=settings.on_bad_row,
+            max_bad_rows=settings.max_bad_rows,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_fetch_report(report)
+
+
+@app.command()
+def coverage(
+    catalog: Annotated[Path, typer.Argument(help="Folder of the catalog.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List what a catalog holds.
+
+    Example: `ticklake coverage catalog --json`
+    """
+    from ticklake.catalog import Catalog
+    from ticklake.cli.render import coverage_dict, print_coverage, print_json
+    from ticklake.errors import ConfigError
+
+    if not catalog.is_dir():
+        raise ConfigError(f"there is no catalog folder {catalog}")
+    entries = Catalog(catalog).coverage()
+    if as_json:
+        print_json([coverage_dict(entry) for entry in entries])
+    else:
+        print_coverage(entries)
+
+
+@app.command(name="ls")
+def list_lake(
+    url: Annotated[str, typer.Argument(help="URL of the bucket (or folder) with the ticks.")],
+    *,
+    layout: LayoutOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the data types, instruments, days and sizes of a lake.
+
+    Example: `ticklake ls gs://market-data-tick-cefi`
+    """
+    from ticklake.cli.options import storage_config
+    from ticklake.cli.render import print_json, print_lake, tick_file_dict
+    from ticklake.lake import Lake
+
+    lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
+    if as_json:
+        print_json([tick_file_dict(found) for found in lake.list()])
+    else:
+        print_lake(lake.list(), url)
+
+
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Where the two buckets are made, as folders.")],
+    *,
+    start: Annotated[str, typer.Option(help="First day (YYYY-MM-DD).")] = "2024-08-08",
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 2,
+    trades_per_day: Annotated[int, typer.Option(min=1, help="Trades of an instrument and day.")] = 400_000,
+    snapshots_per_day: Annotated[
+        int, typer.Option(min=1, help="Book snapshots of an instrument and day.")
+    ] = 150_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same ticks.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a synthetic lake: trades, 5-level book and instruments in the default layout.
+
+    Example: `ticklake synth lake --days 3`
+    """
+    import datetime as dt
+
+    from ticklake.cli.render import print_json, print_synthetic_lake, synthetic_lake_dict, work
+    from ticklake.errors import ConfigError
+    from ticklake.synth import write_synthetic_lake
+
+    try:
+        first = dt.date.fromisoformat(start)
+    except ValueError as exc:
+        raise ConfigError(f"--start {start!r} is not a day; write it like 2024-08-08") from exc
+    with work("writing ticks", enabled=not as_json):
+        made = write_synthetic_lake(
+            folder,
+            start=first,
+            days=days,
+            trades_per_day=trades_per_day,
+            snapshots_per_day=snapshots_per_day,
+            seed=seed,
+        )
+    if as_json:
+        print_json(synthetic_lake_dict(made))
+    else:
+        print_synthetic_lake(made)
+
+
+@app.command()
+def backtest(
+    config: Annotated[Path, typer.Argument(help="A run config (YAML or JSON).")],
+    *,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch again what the catalog holds.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Connect to nothing; fail if a window is missing.")
+    ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Run the engine in this process, for a debugger.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch what is missing, run the engine, and write the run folder with its report.
+
+    Example: `ticklake backtest run.yaml`
+    """
+    from ticklake.cli.render import backtest_progress, print_json, print_runs
+
+    with backtest_progress(enabled=not (quiet or as_json)) as (on_progress, on_fetched):
+        from ticklake.backtesting import backtest as run_backtest
+
+        run = run_backtest(
+            config,
+            refresh=refresh,
+            offline=offline,
+            in_process=in_process,
+            on_progress=on_progress,
+            on_fetched=on_fetched,
+        )
+    if as_json:
+        print_json(run.summary)
+    else:
+        print_runs([(str(config), run)])
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the lake, the catalog and the runs go.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Write a synthetic lake and backtest on it: five minutes, an hour, and the five minutes again.
+
+    Example: `ticklake demo`
+    """
+    from ticklake.cli.demo import run_demo
+
+    run_demo(folder)

@@ -1,0 +1,104 @@
+"""From flags to configuration: a config file, if any, with the flags laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ticklake.config import RunConfig, StorageConfig, parse_config, parse_storage, read_values
+from ticklake.errors import ConfigError
+
+__all__ = ["overlay", "storage_from"]
+
+
+def storage_from(options: Iterable[str] | None) -> dict[str, str]:
+    """Split repeated `key=value` options.
+
+    Raises:
+        ConfigError: An option has no `=`.
+    """
+    pairs = {}
+    for option in options or ():
+        key, separator, value = option.partition("=")
+        if not separator:
+            raise ConfigError(f"--storage wants KEY=VALUE, found {option!r}", hint=_storage_hint())
+        pairs[key.strip().replace("-", "_")] = value
+    return pairs
+
+
+def storage_config(options: Iterable[str] | None) -> StorageConfig:
+    """Return the store options given as repeated `key=value` flags."""
+    return parse_storage(storage_from(options))
+
+
+def overlay(
+    path: Path | None,
+    *,
+    ticks: str | None,
+    instrument_lists: str | None,
+    layout: str | None,
+    storage: list[str] | None,
+    keys: list[str] | None,
+    data: str | None,
+    book_as: str | None,
+    start: str | None,
+    end: str | None,
+    catalog: str | None,
+    on_hole: str | None,
+) -> RunConfig:
+    """Return the config of a file with the flags that were given laid over it.
+
+    Flags on data types and the book's form apply to every instrument.
+
+    Raises:
+        ConfigError: The result does not validate.
+    """
+    values: dict[str, Any] = dict(read_values(path)) if path else {}
+    _lay(values, "lake", {"ticks": ticks, "instruments": instrument_lists, "layout": layout})
+    if storage:
+        _lay(values["lake"], "storage", storage_from(storage))
+    _lay(values, "window", {"start": start, "end": end})
+    if keys:
+        values["instruments"] = [_known(values, key) for key in keys]
+    for instrument in values.get("instruments", ()):
+        if isinstance(instrument, dict):
+            instrument.update(_given({"data": data.split(",") if data else None, "book_as": book_as}))
+    values |= _given({"catalog": catalog, "on_hole": on_hole})
+    if path is None:
+        _require(values)
+    return parse_config(values, source=str(path) if path else "the command line")
+
+
+def _require(values: Mapping[str, Any]) -> None:
+    needed = {
+        "--ticks": values["lake"].get("ticks"),
+        "--instrument": values.get("instruments"),
+        "--start": values["window"].get("start"),
+        "--end": values["window"].get("end"),
+    }
+    if missing := [flag for flag, value in needed.items() if not value]:
+        raise ConfigError(f"without a config file, {', '.join(missing)} must be given")
+
+
+def _known(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what the file says of an instrument, or a new entry."""
+    entries = values.get("instruments", ())
+    return next(
+        (dict(entry) for entry in entries if isinstance(entry, dict) and entry.get("key") == key),
+        {"key": key},
+    )
+
+
+def _lay(values: dict[str, Any], name: str, given: Mapping[str, Any]) -> None:
+    section = values.get(name)
+    if section is None or isinstance(section, dict):
+        values[name] = {**(section or {}), **_given(given)}
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _storage_hint() -> str:
+    return f"Known keys: {', '.join(StorageConfig.model_fields)}"
