@@ -51,7 +51,7 @@ def trades(ts_init: list[int], *, ts_event: list[int] | None = None, first_id: i
 
 def parquet(table: pa.Table, *, rows_per_group: int = 1_000, **options: object) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, row_group_size=rows_per_group, compression="snappy", **options)
+    pq.write_table(table, sink, row_group_size=rows_per_group, **{"compression": "snappy", **options})
     return sink.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from fetch_support import (
 )
 from lake_support import RangeServer
 from ticklake.catalog import Catalog, read_provenance
-from ticklake.config import InstrumentDefinition
+from ticklake.config import DialectConfig, InstrumentDefinition
 from ticklake.errors import (
     CatalogConflictError,
     ConfigError,
@@ -41,6 +42,7 @@ from ticklake.errors import (
     MissingDataError,
     NotCachedError,
     PrecisionError,
+    SourceSchemaError,
 )
 from ticklake.fetching import FetchRequest, WindowStatus, fetch, plan_fetch
 from ticklake.lake import Lake
@@ -485,3 +487,18 @@ def test_any_sequence_of_windows_ends_in_the_rows_of_their_union_once(real_lake,
         id_ for file in files for id_ in pq.read_table(file.path, partitioning=None)["trade_id"].to_pylist()
     ]
     assert found == [row[0] for row in expected]
+
+
+@pytest.mark.parametrize("unit", ["ms", "s", "ns"])
+def test_a_wrong_unit_is_an_error_and_not_an_empty_window(real_lake, tmp_path, unit):
+    # The file's times are microseconds.
+    dialect = DialectConfig(
+        unit=unit, ts_event="timestamp", ts_init="local_timestamp", price="price", size="amount", side="side"
+    )
+    asked = replace(request(ETH_PERP, "trades"), dialect=dialect)
+    catalog = Catalog(tmp_path / "c")
+    with pytest.raises(SourceSchemaError, match="unit of the time columns"):
+        fetch(local_lake(real_lake), catalog, [asked])
+    assert files_of(catalog.path) == {}
+    right = replace(asked, dialect=dialect.model_copy(update={"unit": "us"}))
+    assert fetch(local_lake(real_lake), catalog, [right]).rows == 14051 + 25

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +20,15 @@ from ticklake.types import Window
 __all__ = ["PieceWriter"]
 
 
+_QUEUED_BATCHES = 8
+"""Batches that may wait for the encoder: enough to keep it busy, few enough not to count in memory."""
+
+
 class PieceWriter:
     """Writes the rows of a scan into one file a piece, and publishes each as soon as it is whole.
 
-    A context manager: a piece that is under way when the block is left is dropped.
+    Rows are encoded in a thread of their own while the next ones are converted. A context manager:
+    a piece that is under way when the block is left is dropped.
 
     Args:
         catalog: Where the files go.
@@ -42,7 +48,8 @@ class PieceWriter:
         self._converter = converter
         self._pieces = [piece for piece in unit.pieces if piece.intersect(scan.window)]
         self._writer: CatalogWriter | None = None
-        self._written = 0
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-encode")
+        self._encoding: deque[Future[None]] = deque()
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows that follow those before in `ts_init`; all of them lie in the scan's window."""
@@ -51,7 +58,7 @@ class PieceWriter:
         while start < len(times):
             end = start + int(times[start:].searchsorted(self._piece.end))
             if end > start:
-                self._open().write(rows.slice(start, end - start))
+                self._encode(rows.slice(start, end - start))
             if end < len(times):
                 self._publish()
             start = end
@@ -60,6 +67,15 @@ class PieceWriter:
         """Publish the piece under way and those after it, which have no rows."""
         while len(self.published) < len(self._pieces):
             self._publish()
+
+    def _encode(self, rows: pa.RecordBatch) -> None:
+        self._encoding.append(self._encoder.submit(self._open().write, rows))
+        self._settle(_QUEUED_BATCHES)
+
+    def _settle(self, waiting: int) -> None:
+        """Wait until no more than so many batches wait for the encoder; its errors come out here."""
+        while len(self._encoding) > waiting:
+            self._encoding.popleft().result()
 
     @property
     def _piece(self) -> Window:
@@ -76,6 +92,7 @@ class PieceWriter:
     def _publish(self) -> None:
         """Publish the piece under way. All its rows were read: later ones have come out of the order."""
         writer, piece = self._open(), self._piece
+        self._settle(0)
         request, spec = self._unit.request, self._unit.spec
         bad = self._take_bad_rows(piece)
         write_quarantine(self._catalog.path, request.catalog_type, spec.nautilus_id, piece, bad)
@@ -114,6 +131,7 @@ class PieceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._encoder.shutdown(cancel_futures=True)
         if self._writer is not None:
             self._writer.discard()
 

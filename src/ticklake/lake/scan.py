@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pyarrow.types as pt
 
 from ticklake.conversion.dialects import Dialect, nanos
-from ticklake.errors import CorruptObjectError
+from ticklake.errors import CorruptObjectError, SourceSchemaError
 from ticklake.lake.objects import ByteRange, SourceObject
-from ticklake.types import DataType, InstrumentKey, Window, format_nanos
+from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, Window, format_nanos
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -238,6 +238,7 @@ def plan_object(
 
     Raises:
         CorruptObjectError: The footer places column chunks outside the file.
+        SourceSchemaError: All rows are more than a day away from `day`; the unit of the times must be wrong.
     """
     columns = _Columns.of(metadata, dialect)
     groups: list[RowGroupPlan] = []
@@ -338,6 +339,13 @@ def _slack_notes(
     if least > greatest:
         return ()
     own = Window.of_day(day)
+    if least >= own.end + NANOS_PER_DAY or greatest < own.start - NANOS_PER_DAY:
+        raise SourceSchemaError(
+            f"no row is within a day of {day}, under which the file lies: they are of {_moment(least)} "
+            f"to {_moment(greatest)}",
+            url=source.url,
+            hint="Check the unit of the time columns: a declared dialect may have the wrong one.",
+        )
     outside = max(own.start - least, greatest - (own.end - 1))
     if outside <= slack:
         return ()
