@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lake_support import DAY, DAY_START, SECOND, parquet, trades
 from ticklake.conversion.dialects import recognise
-from ticklake.errors import CorruptObjectError
+from ticklake.errors import CorruptObjectError, SourceSchemaError
 from ticklake.lake import ByteRange, ObjectPlan, RowGroupPlan, SourceObject
 from ticklake.lake.scan import candidate_days, coalesce, plan_object, watermarks
 from ticklake.types import NANOS_PER_DAY, DataType, Window
@@ -188,7 +188,15 @@ def test_rows_beyond_the_slack_are_noted() -> None:
     early = trades([DAY_START - 11 * SECOND, DAY_START])
     assert len(plan(parquet(early), Window.of_day(DAY))[1]) == 1
     assert plan(parquet(early), Window.of_day(DAY), slack=11 * SECOND)[1] == ()
-    assert plan(parquet(trades([-5 * NANOS_PER_DAY])), Window.of_day(DAY))[1], "also before 1970"
+    ancient = trades([-5 * NANOS_PER_DAY, DAY_START])
+    assert len(plan(parquet(ancient), Window.of_day(DAY))[1]) == 1, "also before 1970"
+
+
+@pytest.mark.parametrize("time", [-5 * NANOS_PER_DAY, DAY_START // 1_000, DAY_START + 3 * NANOS_PER_DAY])
+def test_a_file_that_is_far_from_its_day_as_a_whole_has_another_unit(time: int) -> None:
+    with pytest.raises(SourceSchemaError, match="no row is within a day of 2024-08-08") as caught:
+        plan(parquet(trades([time])), Window.of_day(DAY))
+    assert "unit" in str(caught.value)
 
 
 def test_chunks_outside_the_file_are_refused() -> None:

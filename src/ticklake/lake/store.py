@@ -143,6 +143,8 @@ class Store:
         """
         if self.url.scheme == "az":
             version = await self._head(path)
+            if not version.size:
+                return Fetched(memoryview(b""), ByteRange(0, 0), version)
             start = max(0, version.size - length)
             return await self.read_range(ByteRange(start, version.size), path, version)
         fetched = await self._get(path, {"range": {"suffix": length}})
