@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -176,18 +177,19 @@ class _Run:
     def _converted(self, unit: UnitPlan, scan: Scan, converter: Converter) -> Iterator[pa.RecordBatch]:
         request, plan = unit.request, scan.plan()
         bytes_per_row = plan.bytes / plan.rows if plan.rows else 0.0
-        for source in scan.batches():
-            yield from converter.push(
-                source.table,
-                source.dialect,
-                watermark=source.watermark,
-                first_row=source.first_row,
-                window=scan.window,
-                url=source.source.url,
-            )
-            if self.counts.bad + converter.counts.bad > self.max_bad_rows:
-                raise _too_many(self.counts + converter.counts, unit, self.max_bad_rows)
-            self.meter.add(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
+        with closing(scan.batches()) as batches:
+            for source in batches:
+                yield from converter.push(
+                    source.table,
+                    source.dialect,
+                    watermark=source.watermark,
+                    first_row=source.first_row,
+                    window=scan.window,
+                    url=source.source.url,
+                )
+                if self.counts.bad + converter.counts.bad > self.max_bad_rows:
+                    raise _too_many(self.counts + converter.counts, unit, self.max_bad_rows)
+                self.meter.add(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
         yield from converter.flush()
 
 
