@@ -43,7 +43,7 @@ lock: setup ## write the lock files anew from pyproject.toml
 	$(COMPILE) --output-file requirements/runtime.txt
 	$(COMPILE) --output-file requirements/dev.txt --constraints requirements/runtime.txt --group dev
 
-clean: ## remove everything that make has made
+clean: ## remove everything that make has made, the demo and its runs included
 	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -118,8 +117,16 @@ def measure(name: str, folder: Path) -> dict[str, float]:
         began = time.perf_counter()
         rows = ROUTES[name](folder, Path(scratch) / "target")
         seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "rows": rows, "peak_mb": peak / 1024}
+    return {"seconds": seconds, "rows": rows, "peak_mb": peak_memory_mb()}
+
+
+def peak_memory_mb() -> float:
+    """Return the peak memory of this process; `getrusage` would count that of its parent before the fork."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def run(trades: int, rounds: int) -> dict[str, dict[str, float]]:

@@ -79,6 +79,63 @@ class Busy(Strategy):
         self.close_all_positions(self.settings.instrument_id)
 
 
+class HastyConfig(StrategyConfig):
+    def __init__(self, *, instrument_id: str) -> None:
+        super().__init__()
+        self.instrument_id = InstrumentId.from_str(instrument_id)
+
+
+class Hasty(Strategy):
+    """Buys at every 300th trade, and sells as soon as it has bought."""
+
+    def __init__(self, config: HastyConfig) -> None:
+        super().__init__(config)
+        self.settings = config
+        self.trades = 0
+
+    def on_start(self) -> None:
+        self.subscribe_trades(self.settings.instrument_id)
+
+    def order(self, side: OrderSide) -> None:
+        quantity = Quantity.from_str("1.000")
+        self.submit_order(self.order_factory.market(self.settings.instrument_id, side, quantity))
+
+    def on_trade(self, trade) -> None:
+        self.trades += 1
+        if self.trades % 300 == 0:
+            self.order(OrderSide.BUY)
+
+    def on_position_opened(self, event) -> None:
+        self.order(OrderSide.SELL)
+
+    def on_stop(self) -> None:
+        self.close_all_positions(self.settings.instrument_id)
+
+
+HolderConfig = SlowConfig = HastyConfig
+
+
+class Holder(Hasty):
+    """Buys once and keeps it to the end."""
+
+    def on_trade(self, trade) -> None:
+        self.trades += 1
+        if self.trades == 300:
+            self.order(OrderSide.BUY)
+
+    def on_position_opened(self, event) -> None:
+        pass
+
+
+class Slow(Hasty):
+    """Takes its time."""
+
+    def on_trade(self, trade) -> None:
+        self.trades += 1
+        if self.trades % 2:
+            time.sleep(1e-4)
+
+
 class TroubleConfig(StrategyConfig):
     def __init__(self, *, instrument_id: str, where: str = "", pid_file: str = "") -> None:
         super().__init__()

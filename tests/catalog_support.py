@@ -17,6 +17,7 @@ SPEC = InstrumentSpec("BTCUSDT-PERP.BINANCE", price_precision=1, size_precision=
 PROVENANCE = Provenance(
     lake_key="BINANCE-FUTURES:PERPETUAL:BTC-USDT@LIN",
     data_type="trades",
+    lake="gs://ticks",
     sources=(Source("gs://ticks/a.parquet", '"etag-1"', 123, 4), Source("gs://ticks/b.parquet", None, 5, 0)),
     counts={"read": 4, "written": 3, "outside": 1},
 )

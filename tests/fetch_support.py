@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lake_support import MotoServer
 from ticklake.config import StorageConfig
@@ -82,3 +85,64 @@ def files_of(catalog: Path) -> dict[str, bytes]:
         for kind in kinds
         for path in sorted((catalog / "data" / kind).rglob("*.parquet"))
     }
+
+
+START = Window.parse("2024-08-07", "2024-08-08").start
+SECOND = 10**9
+HOUR = 3_600 * SECOND
+DAY = 24 * HOUR
+PERP_ID = "BTCUSDT-PERP.BINANCE"
+DEFINITION = {
+    "type": "perpetual",
+    "base": "BTC",
+    "quote": "USDT",
+    "raw_symbol": "BTCUSDT",
+    "tick_size": "0.1",
+    "min_size": "0.001",
+}
+
+
+def made_trades(times: Sequence[int | None], **columns: pa.Array) -> pa.Table:
+    """Return trades at these `ts_init`, numbered from 0; `columns` replaces some of theirs."""
+    rows = len(times)
+    table = {
+        "price": pa.array([60_000 + i % 50 / 10 for i in range(rows)]),
+        "size": pa.array([0.001 * (1 + i % 9) for i in range(rows)]),
+        "aggressor_side": pa.array([1 + i % 2 for i in range(rows)], pa.int8()),
+        "trade_id": pa.array([str(i) for i in range(rows)]),
+        "ts_event": pa.array([START if time is None else time for time in times]),
+        "ts_init": pa.array(times, pa.int64()),
+    }
+    return pa.table(table | columns)
+
+
+def put_trades(folder: Path, table: pa.Table, day: int = 0, key: str = BTC_PERP, rows: int = 100) -> Path:
+    """Write the trades of a day, counted from `START`, into a lake of one folder."""
+    date = Window(START + day * DAY, START + day * DAY + 1).days[0]
+    path = folder / f"raw_tick_data/by_date/day-{date}/data_type-trades/{key}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=rows)
+    return path
+
+
+def minutes(day: int = 0, count: int = 1_440) -> list[int]:
+    """Return the times of one trade a minute of a day."""
+    return [START + day * DAY + i * 60 * SECOND for i in range(count)]
+
+
+def ask(start: int, end: int, **changes: Any) -> FetchRequest:
+    """Ask for trades between two distances from `START`, of an instrument that the config defines."""
+    values = {
+        "key": BTC_PERP,
+        "data_type": "trades",
+        "window": (START + start, START + end),
+        "definition": DEFINITION,
+    }
+    return FetchRequest(**(values | changes))
+
+
+def rows_of(catalog: Path, nautilus_id: str = PERP_ID) -> list[str]:
+    """Return the ids of all trades of a catalog, in the order of its files."""
+    folder = catalog / "data" / "trades" / nautilus_id
+    tables = [pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet"))]
+    return [row for table in tables for row in table["trade_id"].to_pylist()]

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from backtest_support import ETH, TESTS
-from ticklake.backtesting import InstrumentData, check_strategies, check_venues
-from ticklake.config import FeesConfig, StrategyConfig, VenueConfig
+from ticklake.backtesting import check_strategies, check_venues
+from ticklake.config import FeesConfig, InstrumentConfig, StrategyConfig, VenueConfig
 from ticklake.errors import ConfigError
-from ticklake.types import CatalogType
 
 
 def strategy(path: str = "Busy", config_path: str = "BusyConfig", **config: object) -> StrategyConfig:
@@ -90,10 +89,23 @@ def test_a_module_that_fails_on_import_shows_where(tmp_path: Path) -> None:
     assert "importlib" not in str(caught.value)
 
 
-def test_a_module_that_misses_another_one_says_which(tmp_path: Path) -> None:
-    (tmp_path / "needy.py").write_text("import not_installed_here\n")
-    with pytest.raises(ConfigError, match=r"importing needy failed.*not_installed_here"):
+def test_a_module_that_misses_another_one_says_which_and_where(tmp_path: Path) -> None:
+    (tmp_path / "needy.py").write_text("import os\nimport not_installed_here\n")
+    with pytest.raises(ConfigError, match=r"importing needy failed") as caught:
         check_strategies([strategy("needy:Busy")], (str(tmp_path),))
+    assert "No module named 'not_installed_here'" in str(caught.value)
+    assert f'File "{tmp_path / "needy.py"}", line 2' in str(caught.value)
+
+
+def test_a_module_that_cannot_be_parsed_shows_its_line_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "unfinished.py").write_text("import os\n\ndef on_trade(:\n    pass\n")
+    with pytest.raises(ConfigError) as caught:
+        check_strategies([strategy("unfinished:Busy")], (str(tmp_path),))
+    text = str(caught.value)
+    assert f'File "{tmp_path / "unfinished.py"}", line 3' in text
+    assert "SyntaxError" in text
+    assert "importlib" not in text
+    assert text.count("File ") == 1
 
 
 def venue(**changes: object) -> VenueConfig:
@@ -106,9 +118,26 @@ def venue(**changes: object) -> VenueConfig:
     return VenueConfig.model_validate(values)
 
 
-BOTH = InstrumentData(ETH, (CatalogType.TRADES, CatalogType.DELTAS))
-TRADES = InstrumentData(ETH, (CatalogType.TRADES,))
-DELTAS = InstrumentData(ETH, (CatalogType.DELTAS,))
+PERPETUAL = "BINANCE-FUTURES:PERPETUAL:ETH-USDT@LIN"
+
+
+def instrument(*data: str, key: str = PERPETUAL, **changes: object) -> InstrumentConfig:
+    return InstrumentConfig.model_validate({"key": key, "data": data, **changes})
+
+
+BOTH = instrument("trades", "book_snapshot_5")
+TRADES = instrument("trades")
+DELTAS = instrument("book_snapshot_5")
+DEPTHS = instrument("book_snapshot_5", book_as="depth")
+SPOT = instrument("trades", "book_snapshot_5", key="BINANCE:SPOT_PAIR:ETH-USDT")
+DEFINED = {
+    "type": "perpetual",
+    "base": "ETH",
+    "quote": "USDT",
+    "raw_symbol": "X",
+    "tick_size": "1",
+    "min_size": "1",
+}
 
 
 @pytest.mark.parametrize(
@@ -117,17 +146,39 @@ DELTAS = InstrumentData(ETH, (CatalogType.DELTAS,))
         ({"BINANCE": venue()}, BOTH),
         ({"BINANCE": venue(book="L1_MBP")}, TRADES),
         ({"BINANCE": venue(balances=("1000 USDT", "0.5 BTC"))}, BOTH),
+        ({"BINANCE": venue(book="L1_MBP")}, DEPTHS),
         ({"BINANCE": venue(base_currency="USDT", leverage=20)}, BOTH),
+        ({"BINANCE": venue(account="CASH")}, SPOT),
+        ({"SIM": venue()}, instrument("book_snapshot_5", nautilus_id="ETH.USDT.SIM")),
     ],
 )
-def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentData) -> None:
+def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentConfig) -> None:
     check_venues(venues, [data])
 
 
 @pytest.mark.parametrize(
     ("venues", "data", "message"),
     [
-        ({}, BOTH, r"venues: there is no BINANCE, .*found none"),
+        (
+            {},
+            BOTH,
+            rf"venues: there is no BINANCE, the venue of instruments\[0\] \({PERPETUAL}\); found none",
+        ),
+        (
+            {"BINANCE": venue()},
+            instrument("trades", nautilus_id="ETH.SIM"),
+            r"there is no SIM, the venue of instruments\[0\] \(ETH\.SIM\)",
+        ),
+        (
+            {"BINANCE": venue(account="CASH")},
+            BOTH,
+            rf"venues\.BINANCE\.account: a CASH account holds spot only, and {PERPETUAL} is a perpetual",
+        ),
+        (
+            {"BINANCE": venue(account="CASH")},
+            instrument("trades", key="BINANCE:SPOT_PAIR:ETH-USDT", definition=DEFINED),
+            "spot only",
+        ),
         ({"BINANC": venue()}, BOTH, "did you mean it by BINANC"),
         (
             {"BINANCE": venue()},
@@ -135,7 +186,6 @@ def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentData) 
             r"venues\.BINANCE\.book: L2_MBP needs a book .*instruments\[0\]\.data",
         ),
         ({"BINANCE": venue(book="L1_MBP")}, DELTAS, "L1_MBP does not look at book deltas"),
-        ({"BINANCE": venue(book="L3_MBO")}, BOTH, "L3_MBO needs single orders"),
         ({"BINANCE": venue(balances=("a lot",))}, BOTH, r"venues\.BINANCE\.balances\[0\]: 'a lot'"),
         ({"BINANCE": venue(balances=("5 DUCATS",))}, BOTH, "DUCATS"),
         ({"BINANCE": venue(balances=("-5 USDT",))}, BOTH, "negative"),
@@ -143,11 +193,11 @@ def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentData) 
         ({"BINANCE": venue(balances=("5 USDT", "6 USDT"))}, BOTH, "a currency twice"),
         ({"BINANCE": venue(base_currency="DUCATS")}, BOTH, r"base_currency: .*DUCATS"),
         ({"BINANCE": venue(base_currency="BTC")}, BOTH, r"one balance in BTC, found 1_000_000 USDT"),
-        ({"BINANCE": venue(account="CASH", leverage=2)}, BOTH, "needs account: MARGIN"),
+        ({"BINANCE": venue(account="CASH", leverage=2)}, SPOT, "needs account: MARGIN"),
     ],
 )
 def test_a_bad_venue_is_named_with_its_key(
-    venues: dict[str, VenueConfig], data: InstrumentData, message: str
+    venues: dict[str, VenueConfig], data: InstrumentConfig, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_venues(venues, [data])

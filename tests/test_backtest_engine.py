@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from nautilus_trader.backtest import BacktestNode, BacktestResult, BacktestRunConfig
+from nautilus_trader.model import CurrencyPair
 from nautilus_trader.persistence import ParquetDataCatalog
+from nautilus_trader.portfolio import PortfolioConfig
 
 from backtest_support import ETH, TESTS, WINDOW, job, late_book, oracle, perpetual, write_catalog
-from ticklake.backtesting import EngineJob, InstrumentData, run_engine
-from ticklake.backtesting.summary import results_digest
+from ticklake.backtesting import EngineJob, InstrumentData, engine, run_engine
+from ticklake.backtesting.equity import EquityCurve
+from ticklake.backtesting.returns import return_statistics
+from ticklake.backtesting.summary import _drawdown, results_digest
 from ticklake.backtesting.worker import JOB
 from ticklake.config import EngineConfig, StrategyConfig
 from ticklake.errors import BacktestError, ConfigError
@@ -23,6 +30,7 @@ from ticklake.types import CatalogType, Window
 
 TRADES, DELTAS, DEPTHS = CatalogType.TRADES, CatalogType.DELTAS, CatalogType.DEPTHS
 LAST_ROW = Window.parse("2024-08-08T23:59:58.5Z", "2024-08-09T00:00:00Z").start
+SECOND = 10**9
 KINDS = [(TRADES, DELTAS), (TRADES, DEPTHS), (TRADES,)]
 
 
@@ -168,6 +176,16 @@ def test_a_strategy_that_raises_fails_the_run_with_its_traceback(
     assert f"ValueError: trouble in {where}" in text
     assert "backtest_strategies.py" in text
     assert "ticklake" not in text
+    assert text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("where", ["start", "trade", "stop"])
+def test_a_failing_handler_is_told_once(
+    catalog: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], where: str
+) -> None:
+    with pytest.raises(BacktestError):
+        run(job(catalog, strategy="backtest_strategies:Trouble", config={"where": where}), tmp_path / "r")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_strategy_that_raises_fails_a_run_in_this_process_too(catalog: Path, tmp_path: Path) -> None:
@@ -188,6 +206,7 @@ def test_an_abort_is_the_runs_failure_with_signal_and_last_words(catalog: Path, 
     assert "SIGABRT" in text
     assert "last words" in text
     assert "in on_trade" in text  # the Python stack of the abort
+    assert "--in-process" in text
 
 
 def test_standard_output_stays_clean(
@@ -298,15 +317,131 @@ def test_a_job_survives_json(catalog: Path) -> None:
     assert EngineJob.from_json(made.to_json()) == made
 
 
-def test_the_equity_curve_does_not_change_what_happens(catalog: Path, tmp_path: Path) -> None:
-    coarse = job(catalog, engine=EngineConfig.model_validate({"equity_interval": "60s"}))
-    fine = job(catalog, engine=EngineConfig.model_validate({"equity_interval": "10ms"}))
-    _, one = run(coarse, tmp_path / "one", in_process=True)
-    _, two = run(fine, tmp_path / "two", in_process=True)
-    assert len(one["equity"]) < len(two["equity"])
-    assert {name: table for name, table in one.items() if name != "equity"} == {
-        name: table for name, table in two.items() if name != "equity"
-    }
+def test_the_equity_curve_does_not_change_what_happens(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tables_of(name: str, interval: str) -> dict:
+        made = job(catalog, engine=EngineConfig.model_validate({"equity_interval": interval}))
+        return run(made, tmp_path / name, in_process=True)[1]
+
+    fine, coarse = tables_of("fine", "1ms"), tables_of("coarse", "60s")
+    assert len(coarse["equity"]) < len(fine["equity"]) < 110_000
+    # Without a curve at all: nothing is asked of the engine at fills, and it takes no snapshots.
+    monkeypatch.setattr(EquityCurve, "watch", lambda *_: None)
+    monkeypatch.setattr(engine, "PortfolioConfig", lambda **_: PortfolioConfig(equity_curve=False))
+    without = tables_of("without", "1h")
+    for name in ("orders", "fills", "positions", "account"):
+        assert fine[name] == coarse[name] == without[name], name
+
+
+def test_the_equity_curve_sees_what_is_held_for_milliseconds(catalog: Path, tmp_path: Path) -> None:
+    results = [
+        run(
+            job(
+                catalog,
+                strategy="backtest_strategies:Hasty",
+                types=(TRADES,),
+                engine=EngineConfig.model_validate({"chunk_size": size, "equity_interval": "1s"}),
+            ),
+            tmp_path / str(size),
+            in_process=True,
+        )
+        for size in (1_000, 10**6)
+    ]
+    assert results[0][0] == results[1][0]
+    tables = results[0][1]
+    equity, account = tables["equity"], tables["account"]
+    held = [int(nanos) for nanos in tables["positions"]["duration_ns"].to_pylist()]
+    assert len(held) > 20
+    assert max(held) < SECOND  # the spacing of the curve
+    times = equity["ts_event"].cast("int64").to_pylist()
+    assert times == sorted(set(times))
+    assert len(times) >= (WINDOW.end - WINDOW.start) / SECOND
+    assert times[0] == WINDOW.start
+    assert max(later - earlier for earlier, later in pairwise(times)) <= 2 * SECOND
+    # Flat at the end: the equity is the balance. Between, no balance is lower than the equity ever was.
+    assert equity["equity"].to_pylist()[-1] == account["total"].to_pylist()[-1]
+    assert min(equity["equity"].to_pylist()) <= min(account["total"].to_pylist())
+    fall, deepest = _drawdown(equity["equity"].to_pylist()), _drawdown(account["total"].to_pylist())
+    assert fall[1] <= deepest[1] < 0
+
+
+def test_statistics_of_returns_are_the_engines_where_it_knows_the_days(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs: list[dict[str, float]] = []
+
+    class Watched:
+        def __init__(self, configs: list[BacktestRunConfig]) -> None:
+            self.node = BacktestNode(configs)
+
+        def run(self) -> list[BacktestResult]:
+            results = self.node.run()
+            theirs.append(results[0].stats_returns)
+            return results
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.node, name)
+
+    monkeypatch.setattr(engine, "BacktestNode", Watched)
+    # The ticks end with the first day; the position is closed on the second, well before its end. (At its end
+    # the engine would count the latency of the closing order as a third day.)
+    window = Window(WINDOW.start, WINDOW.end + 3_600 * SECOND)
+    made = job(catalog, window=window, strategy="backtest_strategies:Holder", types=(TRADES,))
+    _, tables = run(made, tmp_path / "r", in_process=True)
+    curve = list(
+        zip(
+            tables["equity"]["ts_event"].cast("int64").to_pylist(),
+            tables["equity"]["equity"].to_pylist(),
+            strict=True,
+        )
+    )
+    ours = return_statistics(curve, window)
+    assert ours["Sharpe Ratio (252 days)"] is not None
+    for name, value in ours.items():
+        assert value == (pytest.approx(theirs[0][name]) if math.isfinite(theirs[0][name]) else None), name
+
+
+def test_it_is_told_how_far_the_run_is(catalog: Path, tmp_path: Path) -> None:
+    for inside in (False, True):
+        shares: list[float] = []
+        (tmp_path / str(inside)).mkdir()
+        run_engine(
+            job(catalog, strategy="backtest_strategies:Slow"),
+            tmp_path / str(inside),
+            in_process=inside,
+            on_simulated=shares.append,
+        )
+        assert len(shares) > 2
+        assert shares == sorted(shares)
+        assert 0 < shares[0] < shares[-1] < 1
+
+
+def test_a_relative_run_folder_will_do(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len({run(job(catalog), Path(str(inside)), in_process=inside)[0] for inside in (True, False)}) == 1
+
+
+def test_a_definition_of_another_type_is_refused(catalog: Path, tmp_path: Path) -> None:
+    mixed = late_book(catalog, tmp_path, 0)
+    like = perpetual()
+    spot = CurrencyPair(
+        like.id,
+        like.raw_symbol,
+        like.base_currency,
+        like.quote_currency,
+        price_precision=2,
+        size_precision=3,
+        price_increment=like.price_increment,
+        size_increment=like.size_increment,
+        ts_event=WINDOW.start,
+        ts_init=WINDOW.start,
+    )
+    ParquetDataCatalog(str(mixed)).write_instruments([spot])
+    with pytest.raises(BacktestError, match=f"holds {ETH} as CryptoPerpetual and as CurrencyPair"):
+        run(job(mixed), tmp_path / "r")
 
 
 def test_positions_are_closed_at_the_end_of_the_window(catalog: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import re
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
@@ -20,14 +23,16 @@ from hypothesis import strategies as st
 
 from backtest_support import ETH, WINDOW, job, write_catalog
 from ticklake.backtesting import Run, execute, new_run_id, public_config
-from ticklake.backtesting.engine import equity_step_ms
+from ticklake.backtesting.equity import equity_step_ms
+from ticklake.backtesting.log import ENGINE_LOG, kind_of, read_log
 from ticklake.backtesting.prices import downsample
-from ticklake.backtesting.results import run_folder
+from ticklake.backtesting.results import check_runs, run_folder
+from ticklake.backtesting.returns import daily_returns, return_statistics
 from ticklake.backtesting.summary import _drawdown, results_digest
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.config import StrategyConfig, load_config, parse_config
-from ticklake.errors import BacktestError
-from ticklake.types import Window
+from ticklake.errors import BacktestError, ConfigError
+from ticklake.types import CatalogType, Window
 
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9-]+-[0-9a-f]{6}")
 DATA = {"data": {"rows": {"trades": 14_043}, "holes": [], "quarantined": 0}, "bytes_read": 0, "requests": 0}
@@ -70,9 +75,24 @@ def test_a_loaded_run_equals_the_one_returned(run: Run) -> None:
     moved.rename(run.path)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BacktestError, match="holds no run"):
+def test_a_folder_without_a_run_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BacktestError, match=r"holds no run: it lacks summary\.json, "):
         Run.load(tmp_path)
+    with pytest.raises(BacktestError, match="no such folder"):
+        Run.load(tmp_path / "nowhere")
+    with pytest.raises(BacktestError, match=rf"There are runs in it, for example .*{run.id}"):
+        Run.load(run.path.parent)
+    damaged = shutil.copytree(run.path, tmp_path / "damaged")
+    (damaged / "summary.json").write_text("{")
+    with pytest.raises(BacktestError, match=r"summary\.json is not what a run wrote"):
+        Run.load(damaged)
+
+
+def test_a_run_says_what_it_is(run: Run) -> None:
+    pnl = Decimal(str(run.summary["net_pnl"]["USDT"]))
+    assert repr(run) == (
+        f"<Run {run.id}: 2024-08-08T23:54:16Z to 2024-08-09T00:00:00Z, net PnL {pnl:+} USDT>"
+    )
 
 
 def test_tables_have_their_documented_columns(run: Run) -> None:
@@ -89,6 +109,10 @@ def test_the_summary_is_plain_json_with_what_was_run(run: Run) -> None:
     assert summary["events"] == 14_043 - 8 + 5_921 + 8  # rows in the window; a group of deltas is one
     assert summary["engine_version"] == "2.0.0rc7"
     assert summary["log"]["counts"].keys() <= {"WARN", "ERROR"}
+    assert sum(kind["count"] for kind in summary["log"]["kinds"]) == sum(summary["log"]["counts"].values())
+    assert summary["orders_by_status"] == dict(
+        pl.from_arrow(run.orders)["status"].value_counts().sort("status").iter_rows()
+    )
 
 
 def test_figures_agree_with_the_tables(run: Run) -> None:
@@ -142,6 +166,37 @@ def test_a_failed_run_leaves_nothing(real_lake: Path, tmp_path: Path) -> None:
     with pytest.raises(BacktestError):
         execute(made, tmp_path / "runs", config={}, provenance={})
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_runs_folder_that_cannot_be_written_is_told_before_anything_moves(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for runs in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/ticklake/runs")):
+        with pytest.raises(ConfigError, match=rf"runs: no folder can be written at {runs}"):
+            check_runs(runs)
+        with pytest.raises(BacktestError, match="cannot be written"), run_folder(runs, "a"):
+            pass
+    check_runs(tmp_path / "new" / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_trades_that_the_simulated_market_ignores_are_told(real_lake: Path, tmp_path: Path) -> None:
+    catalog = write_catalog(real_lake, tmp_path)
+    for path in (catalog / "data" / "trades").rglob("*.parquet"):
+        table = pq.read_table(path)
+        column = table.schema.get_field_index("ts_event")
+        late = pc.equal(pc.bit_wise_and(pa.array(range(len(table))), 1), 1)
+        earlier = pc.subtract(table["ts_event"].cast("int64"), pc.multiply(late.cast("int64"), 500_000_000))
+        field = table.schema.field(column)
+        pq.write_table(table.set_column(column, field, earlier.cast(field.type)), path)
+    made = job(catalog, strategy="backtest_strategies:Hasty", types=(CatalogType.TRADES,))
+    run = execute(made, tmp_path / "runs", config={}, provenance={})
+    [kind] = run.summary["log"]["kinds"]
+    assert kind["message"].startswith("Skipping stale trade: ts_event # < book.ts_last #")
+    assert kind["count"] == run.summary["log"]["counts"]["WARN"] > 5_000
+    assert any(
+        f"{kind['count']:,} trades did not move the simulated market" in n for n in run.summary["notes"]
+    )
+    assert len((run.path / "engine-log.jsonl").read_text().splitlines()) == 20
 
 
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:
@@ -232,9 +287,52 @@ def test_downsampling_keeps_order_and_every_buckets_extremes(
         assert (kept.min(), kept.max()) == (inside.min(), inside.max())
 
 
-@given(st.integers(1, 400 * 86_400 * 10**9))
-def test_an_equity_curve_has_some_thousand_points_at_most(length: int) -> None:
-    assert length / 1e6 / equity_step_ms(Window(0, length)) <= 3_000
+@given(st.integers(1, 4_000 * 86_400 * 10**9), st.none() | st.integers(10**6, 10**12))
+def test_an_equity_curve_has_a_bounded_number_of_steps(length: int, wanted: int | None) -> None:
+    assert length / 1e6 / equity_step_ms(Window(0, length), wanted) <= (3_000 if wanted is None else 50_000)
+
+
+DAY = 86_400 * 10**9
+
+
+def test_daily_returns_know_idle_days_and_no_tail() -> None:
+    hour = DAY // 24
+    window = Window(5 * hour, 3 * DAY)
+    curve = [(5 * hour, 100), (6 * hour, 90), (DAY - 1, 110), (2 * DAY + 5, 99), (3 * DAY + hour, 121)]
+    returns = daily_returns([(at, Decimal(value)) for at, value in curve], window)
+    assert list(returns.values()) == pytest.approx([0.1, 0.0, 0.1])
+    assert daily_returns([(0, Decimal(0)), (1, Decimal(5))], Window(0, DAY)) == {}
+
+
+def test_statistics_of_a_single_day_are_undefined() -> None:
+    found = return_statistics([(0, Decimal(100)), (1, Decimal(101))], Window(0, DAY))
+    assert found["Sharpe Ratio (252 days)"] is None
+    assert found["Average (Return)"] == pytest.approx(0.01)
+
+
+def test_messages_that_differ_in_numbers_are_of_one_kind() -> None:
+    one = "Order overfill rejected: O-20240808-235424-001-000-16 potential=2.249, at 2024-08-08T23:54:24.5Z"
+    two = "Order overfill rejected: O-20240809-000001-001-000-1 potential=-12, at 2024-08-09T00:00:01Z"
+    assert kind_of(one) == kind_of(two) == "Order overfill rejected: O-# potential=#, at #"
+    assert kind_of("book of 1000SHIBUSDT-PERP.BINANCE is L2_MBP") == (
+        "book of 1000SHIBUSDT-PERP.BINANCE is L2_MBP"
+    )
+    assert kind_of("word " * 1_000).endswith("word …")
+
+
+def test_the_engine_log_is_bounded_and_counted_in_full(tmp_path: Path) -> None:
+    record = {"level": "WARN", "component": "a", "timestamp": "t"}
+    lines = [json.dumps({**record, "message": f"Skipping stale trade: {i}"}) for i in range(45_000)]
+    lines += [json.dumps({**record, "level": "ERROR", "message": "once"})]
+    (tmp_path / ENGINE_LOG).write_text("\n".join(lines) + "\n")
+    found = read_log(tmp_path)
+    assert [(kind.level, kind.message, kind.count) for kind in found.kinds] == [
+        ("WARN", "Skipping stale trade: #", 45_000),
+        ("ERROR", "once", 1),
+    ]
+    kept = (tmp_path / ENGINE_LOG).read_text().splitlines()
+    assert kept == [*lines[:20], lines[-1]]
+    assert [path.name for path in tmp_path.iterdir()] == [ENGINE_LOG]
 
 
 def test_the_digest_sees_every_value() -> None:

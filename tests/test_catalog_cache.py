@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,13 +26,12 @@ from nautilus_trader.model import (
 from nautilus_trader.persistence import ParquetDataCatalog
 
 from catalog_support import PROVENANCE, SPEC, put
-from ticklake.catalog import Catalog, Coverage, Provenance
+from ticklake.catalog import Catalog, CatalogFile, Coverage, Provenance, read_provenance
 from ticklake.catalog.naming import file_name
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
 from ticklake.types import (
     NANOS_PER_DAY,
     CatalogType,
-    DataType,
     InstrumentKey,
     InstrumentSpec,
     Window,
@@ -40,7 +41,7 @@ from ticklake.types import (
 
 DAY = Window.parse("2024-08-08", "2024-08-09")
 KEY = InstrumentKey(PROVENANCE.lake_key)
-TRADES = DataType("trades")
+ASKED = replace(PROVENANCE, sources=(), counts={})
 ID = SPEC.nautilus_id
 
 
@@ -241,17 +242,25 @@ def test_a_lock_where_none_can_be_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def check(catalog: Catalog, window: Window = DAY, **changes: object) -> None:
-    asked: dict[str, object] = {"spec": SPEC, "lake_key": KEY, "data_type": TRADES} | changes
-    catalog.check_source(CatalogType.TRADES, window=window, **asked)  # type: ignore[arg-type]
+def check(
+    catalog: Catalog, window: Window = DAY, spec: InstrumentSpec = SPEC, **changes: str
+) -> list[CatalogFile]:
+    found = catalog.check_source(CatalogType.TRADES, spec, window, replace(ASKED, **changes))
+    assert [read_provenance(file.path) for file in found] == list(found.values())
+    return list(found)
 
 
 def test_what_was_fetched_before_is_accepted(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path)
-    check(catalog)
-    put(tmp_path, DAY)
-    check(catalog)
-    check(catalog, lake_key=InstrumentKey(KEY.bare))
+    assert check(catalog) == []
+    path = put(tmp_path, DAY)
+    assert check(catalog) == [CatalogFile(DAY, path)]
+    check(catalog, lake_key=KEY.bare)
+
+
+def test_a_file_that_does_not_know_its_lake_is_accepted(tmp_path: Path) -> None:
+    put(tmp_path, DAY, provenance=replace(PROVENANCE, lake=""))
+    check(Catalog(tmp_path), lake="s3://other")
 
 
 @pytest.mark.parametrize(
@@ -259,13 +268,15 @@ def test_what_was_fetched_before_is_accepted(tmp_path: Path) -> None:
     [
         ({"spec": InstrumentSpec(ID, 2, 3)}, "price_precision 1 there, 2 asked for"),
         ({"spec": InstrumentSpec(ID, 1, 4)}, "size_precision 3 there, 4 asked for"),
-        ({"data_type": DataType("book_snapshot_5")}, "data_type trades there, book_snapshot_5 asked for"),
-        ({"lake_key": InstrumentKey("BINANCE-FUTURES:PERPETUAL:BTC-USDT@INV")}, "lake_key .*@LIN there"),
-        ({"lake_key": InstrumentKey("BINANCE:SPOT_PAIR:BTC-USDT")}, "lake_key .* there"),
+        ({"data_type": "book_snapshot_5"}, "data_type trades there, book_snapshot_5 asked for"),
+        ({"lake": "s3://other"}, "lake gs://ticks there, s3://other asked for"),
+        ({"dialect": '{"unit": "us"}'}, r"dialect \(recognised\) there, .*us.* asked for"),
+        ({"lake_key": "BINANCE-FUTURES:PERPETUAL:BTC-USDT@INV"}, "lake_key .*@LIN there"),
+        ({"lake_key": "BINANCE:SPOT_PAIR:BTC-USDT"}, "lake_key .* there"),
     ],
 )
 def test_what_contradicts_the_request_is_a_conflict(
-    tmp_path: Path, changes: dict[str, object], message: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     put(tmp_path, DAY)
     with pytest.raises(CatalogConflictError, match=message) as caught:
@@ -274,11 +285,22 @@ def test_what_contradicts_the_request_is_a_conflict(
     check(Catalog(tmp_path), Window(DAY.end, DAY.end + 1), **changes)
 
 
+def test_a_refresh_may_change_all_but_the_instrument(tmp_path: Path) -> None:
+    catalog, other = Catalog(tmp_path), InstrumentSpec(ID, 2, 3)
+    put(tmp_path, DAY)
+    changed = replace(ASKED, data_type="book_snapshot_5", lake="s3://other", dialect="{}")
+    catalog.check_replaceable(CatalogType.TRADES, other, DAY, changed)
+    with pytest.raises(CatalogConflictError, match=r"lake_key .* there"):
+        catalog.check_replaceable(CatalogType.TRADES, SPEC, DAY, replace(ASKED, lake_key="A:B:C"))
+    catalog.files(CatalogType.TRADES, ID)[0].path.write_bytes(b"junk")
+    catalog.check_replaceable(CatalogType.TRADES, SPEC, DAY, ASKED)
+
+
 def test_another_depth_is_a_conflict(tmp_path: Path) -> None:
     provenance = Provenance(lake_key=KEY.text, data_type="book_snapshot_25")
     put(tmp_path, DAY, provenance=provenance)
     with pytest.raises(CatalogConflictError, match="book_snapshot_25 there, book_snapshot_5 asked"):
-        check(Catalog(tmp_path), data_type=DataType("book_snapshot_5"))
+        check(Catalog(tmp_path), data_type="book_snapshot_5")
 
 
 def engine_file(root: Path, price: str) -> None:

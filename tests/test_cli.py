@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, TICKS, cloud_of
-from lake_support import RangeServer
+from lake_support import RangeServer, tick_path
+from ticklake.cli import demo
+from ticklake.cli.progress import _FetchBar
+from ticklake.fetching import FetchProgress
+from ticklake.types import Window
 
 TICKLAKE = str(Path(sys.executable).parent / "ticklake")
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("backtest", "coverage", "demo", "fetch", "ls", "synth")
 START, END = "2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z"
 
 
-def ticklake(*arguments: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def ticklake(
+    *arguments: object, code: int = 0, cwd: Path | None = None, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     command = [TICKLAKE, *map(str, arguments)]
-    wide = {**os.environ, "COLUMNS": "200"}
+    environment = {**os.environ, "COLUMNS": str(columns)}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=wide, timeout=120, check=False
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120, check=False
     )
     assert done.returncode == code, done.stderr + done.stdout
     return done
@@ -52,6 +68,15 @@ def test_help_lists_the_commands():
     assert all(command in text for command in COMMANDS)
 
 
+def test_help_gives_switches_no_value():
+    lines = ticklake("fetch", "--help").stdout.splitlines()
+    assert [line.split()[1] for line in lines if "<bool>" in line] in ([], ["--help"])
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert ticklake("--version").stdout == f"ticklake {version('ticklake')}\n"
+
+
 def test_fetch_by_flags_reports_one_json_document(real_lake, tmp_path):
     done = ticklake(*flags(real_lake, tmp_path, "--json"))
     report = json.loads(done.stdout)
@@ -67,6 +92,37 @@ def test_fetch_by_flags_reports_one_json_document(real_lake, tmp_path):
     assert len(coverage) == 4
     assert coverage[0]["windows"] == [{"start": START, "end": END}]
     assert "BTCUSDT-PERP.BINANCE" in ticklake("coverage", tmp_path / "catalog").stdout
+
+
+def _ts_init(ticks: pl.DataFrame) -> pl.Series:
+    recorded = "local_timestamp" in ticks.columns
+    return (ticks["local_timestamp"] * 1_000).rename("ts_init") if recorded else ticks["ts_init"]
+
+
+def test_the_rows_of_a_fetch_add_up_for_all_to_see(real_lake, tmp_path):
+    done = ticklake(*flags(real_lake, tmp_path, "--data", "trades"))
+    (line,) = (line for line in done.stdout.splitlines() if "rows read =" in line)
+    read, written, made, outside, bad = (int(text.replace(",", "")) for text in re.findall(r"[\d,]+", line))
+    # Some rows are filed under the day after.
+    files = [
+        file for key in (BTC_PERP, BTC_SPOT) for file in real_lake.glob(f"{TICKS}/**/*-trades/{key}.parquet")
+    ]
+    window = Window.parse(START, END)
+    times = pl.concat([_ts_init(pl.read_parquet(file)) for file in files])
+    total = times.is_between(window.start, window.end, closed="left").sum()
+    assert read == written + outside + bad
+    assert (written, made, bad) == (total, total, 0)
+    again = ticklake(*flags(real_lake, tmp_path, "--data", "trades")).stdout
+    assert "rows read" not in again
+
+
+def test_names_of_data_types_may_be_spaced(real_lake, tmp_path):
+    report = json.loads(
+        ticklake(
+            *flags(real_lake, tmp_path, "--data", "trades, book_snapshot_5", "--dry-run", "--json")
+        ).stdout
+    )
+    assert {window["data_type"] for window in report["windows"]} == {"trades", "book_snapshot_5"}
 
 
 def test_flags_are_laid_over_a_config(real_lake, tmp_path):
@@ -88,10 +144,13 @@ def test_flags_are_laid_over_a_config(real_lake, tmp_path):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(real_lake, tmp_path):
     text = ticklake(*flags(real_lake, tmp_path, "--dry-run")).stdout
     assert f"{BTC_PERP}.parquet" in text
-    assert "Would read" in text
+    assert re.search(r"Read [\d.]+ kB in \d+ requests to find out", text)
+    assert re.search(r"Would read [\d.]+ [kM]B more in \d+ requests", text)
     plan = json.loads(ticklake(*flags(real_lake, tmp_path, "--dry-run", "--json")).stdout)
     assert plan["bytes"] > 0
     assert not (tmp_path / "catalog").exists()
+    ticklake(*flags(real_lake, tmp_path))
+    assert "Would read nothing." in ticklake(*flags(real_lake, tmp_path, "--dry-run")).stdout
 
 
 def test_fetch_from_a_bucket_with_storage_flags(real_lake, tmp_path):
@@ -124,9 +183,20 @@ def test_ls_lists_types_instruments_days_and_sizes(real_lake):
     assert len(files) == 11
     for file in files:
         assert (real_lake / TICKS / file["path"]).stat().st_size == file["size"]
+    assert files == sorted(
+        files, key=lambda file: [file[name] for name in ("data_type", "instrument", "day")]
+    )
     text = ticklake("ls", real_lake / TICKS).stdout
     assert "book_snapshot_5" in text
     assert "2024-08-09" in text
+
+
+def test_ls_of_a_folder_one_level_off_says_what_it_looked_for(real_lake):
+    done = ticklake("ls", real_lake)
+    assert done.stdout == ""
+    assert "raw_tick_data/by_date/day-{date}/data_type-{data_type}/{instrument}.parquet" in done.stderr
+    assert "too high or too deep" in done.stderr
+    assert json.loads(ticklake("ls", real_lake / TICKS, "--layout", "hive", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(
@@ -213,51 +283,141 @@ def test_ctrl_c_during_a_fetch_exits_with_130_and_leaves_nothing_half_written(re
     assert list((tmp_path / "c").rglob("*.tmp")) == []
 
 
-def test_backtest_prints_a_table_or_the_summary(real_lake, tmp_path):
-    examples = Path(__file__).resolve().parents[1] / "examples"
-    config = {
-        "lake": {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)},
-        "window": {"start": START, "end": END},
-        "instruments": [{"key": BTC_PERP, "data": ["trades", "book_snapshot_5"]}],
-        "venues": {
-            "BINANCE": {
-                "account": "MARGIN",
-                "balances": ["100_000 USDT"],
-                "fees": {"maker": "0.0002", "taker": "0.0005"},
-            }
-        },
-        "strategies": [
-            {
-                "path": "trade_momentum:TradeMomentum",
-                "config_path": "trade_momentum:TradeMomentumConfig",
-                "config": {"instrument_id": "BTCUSDT-PERP.BINANCE", "size": "0.1"},
-            }
-        ],
-    }
+def readme_config() -> dict[str, Any]:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return yaml.safe_load(text)
+
+
+def run_folder_as_in_readme() -> tuple[set[str], set[str]]:
+    """The files that the README says are in a run folder: always, and sometimes."""
+    section = (ROOT / "README.md").read_text().partition("The run folder in")[2].partition("\n\nThe same")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    always, sometimes = set(), set()
+    for row in rows:
+        (sometimes if "where there are any" in row else always).update(re.findall(r"`([\w-]+\.\w+)`", row))
+    return always, sometimes
+
+
+def test_the_run_of_the_readme_works_as_written(real_lake, tmp_path):
+    config = readme_config()
+    config["lake"] = {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)}
     # The strategy lies beside the config, the command runs somewhere else.
     home = tmp_path / "home"
     home.mkdir()
     (home / "run.yaml").write_text(yaml.safe_dump(config))
-    (home / "trade_momentum.py").write_text((examples / "trade_momentum.py").read_text())
-    done = ticklake("backtest", home / "run.yaml", cwd=tmp_path)
+    shutil.copy(ROOT / "examples" / "trade_momentum.py", home)
+    done = ticklake("backtest", "home/run.yaml", cwd=tmp_path, columns=80)
     assert "net PnL" in done.stdout
+    assert re.search(r"start +2024-08-08 23:55:00\nend +2024-08-09 00:00:00\n", done.stdout)
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
     (run,) = (tmp_path / "runs").iterdir()
     assert str(run.relative_to(tmp_path)) in done.stdout
+    always, sometimes = run_folder_as_in_readme()
+    assert always <= {path.name for path in run.iterdir()} <= always | sometimes
     summary = json.loads(ticklake("backtest", home / "run.yaml", "--json", "--offline", cwd=tmp_path).stdout)
     assert summary["fills"] > 0
     assert summary["bytes_read"] == 0
+    refused = ticklake("backtest", home / "run.yaml", "--offline", "--refresh", code=2, cwd=tmp_path)
+    assert "refresh" in refused.stderr
 
 
-def test_the_demo_shows_that_the_second_time_moves_nothing(tmp_path):
-    done = ticklake("demo", "demo", cwd=tmp_path)
+@pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
+def test_a_backtest_tells_of_holes_and_bad_rows_in_any_case(real_lake, tmp_path, more):
+    source = pq.read_table(
+        real_lake / TICKS / "raw_tick_data/by_date/day-2024-08-08/data_type-trades" / f"{BTC_PERP}.parquet"
+    )
+    prices = source["price"].to_pylist()
+    prices[-1] = float("nan")
+    spoilt = tmp_path / tick_path(BTC_PERP)
+    spoilt.parent.mkdir(parents=True)
+    pq.write_table(source.set_column(source.column_names.index("price"), "price", pa.array(prices)), spoilt)
+    config = readme_config()
+    config["lake"] = {"ticks": str(tmp_path), "instruments": str(real_lake / INSTRUMENTS)}
+    config["window"]["end"] = "2024-08-09T00:01:00Z"
+    config["instruments"][0]["data"] = ["trades"]
+    config["venues"]["BINANCE"]["book"] = "L1_MBP"
+    config["on_hole"] = "skip"
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    shutil.copy(ROOT / "examples" / "trade_momentum.py", tmp_path)
+    # The second time the catalog holds all there is.
+    for _ in range(2):
+        done = ticklake("backtest", "run.yaml", *more, cwd=tmp_path)
+        assert f"hole: {BTC_PERP} trades 2024-08-09T00:00:00Z/2024-08-09T00:01:00Z" in done.stderr
+        assert re.search(r"quarantined: 1 row, \S+", done.stderr)
+
+
+def files_under(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_demo_shows_that_the_second_time_moves_nothing_and_keeps_what_is_not_its_own(tmp_path):
+    mine = {
+        "catalog/precious.parquet": "mine",
+        "one-hour.yaml": "window: mine",
+        "runs/old/summary.json": "{}",
+    }
+    for name, text in mine.items():
+        (tmp_path / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "demo" / name).write_text(text)
+    done = ticklake("demo", "demo", cwd=tmp_path, columns=80)
+    assert {name: (tmp_path / "demo" / name).read_text() for name in mine} == mine
+    assert "one-hour.yaml was changed" in done.stderr
+    assert max(len(line) for line in done.stdout.splitlines() if TICKLAKE not in line) <= 80
+
     assert "moved 0 B" in done.stdout
-    runs = sorted((tmp_path / "demo" / "runs").iterdir())
+    runs = sorted((tmp_path / "demo" / "runs").glob("2*"))
     assert len(runs) == 3
     summaries = [json.loads((run / "summary.json").read_text()) for run in runs]
     assert all(summary["fills"] > 0 for summary in summaries)
     assert [summary["bytes_read"] > 0 for summary in summaries] == [True, True, False]
     assert summaries[0]["results_digest"] == summaries[2]["results_digest"]
     assert all((run / "report.html").stat().st_size > 0 for run in runs)
+
+    *_, command = done.stdout.splitlines()
+    # As typed, in a shell that does not have ticklake on its path.
+    subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        check=True,
+        capture_output=True,
+    )
+    assert len(list((tmp_path / "demo" / "runs").glob("2*"))) == 4
+
+
+@pytest.mark.parametrize("theirs", ["demo-catalog/data/trades/X.parquet", tick_path(BTC_PERP)])
+def test_the_demo_refuses_to_replace_what_it_did_not_make(tmp_path, theirs):
+    folder = tmp_path / "demo" / ("lake/market-data-tick-cefi" if theirs.startswith("raw") else "")
+    (folder / theirs).parent.mkdir(parents=True)
+    (folder / theirs).write_text("precious")
+    done = ticklake("demo", "demo", cwd=tmp_path, code=2)
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "demo").rglob("*.parquet")) == [folder / theirs]
+    assert (folder / theirs).read_text() == "precious"
+
+
+def test_an_emptied_demo_catalog_keeps_its_marker(tmp_path):
+    catalog = tmp_path / "demo-catalog"
+    demo._empty(catalog)
+    (catalog / "data" / "trades").mkdir(parents=True)
+    (catalog / "file").touch()
+    (tmp_path / "mine").mkdir()
+    (catalog / "link").symlink_to(tmp_path / "mine")
+    demo._empty(catalog)
+    assert [path.name for path in catalog.iterdir()] == [demo._MARKER]
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_synth_replaces_its_own_files_only(tmp_path):
+    arguments = ("synth", tmp_path, "--days", 1, "--trades-per-day", 200, "--snapshots-per-day", 50)
+    ticklake(*arguments)
+    ticklake(*arguments, "--seed", 8)
+    theirs = tmp_path / TICKS / tick_path(BTC_PERP)
+    theirs.write_bytes(b"precious")
+    before = files_under(tmp_path)
+    done = ticklake(*arguments, code=2)
+    assert str(theirs) in done.stderr
+    assert files_under(tmp_path) == before
 
 
 def test_synth_writes_a_lake_that_ls_lists(tmp_path):
@@ -273,9 +433,91 @@ def test_synth_writes_a_lake_that_ls_lists(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [80, 160])
-def test_tables_fit_the_terminal(real_lake, columns):
-    environment = {**os.environ, "COLUMNS": str(columns)}
-    done = subprocess.run(
-        [TICKLAKE, "ls", str(real_lake / TICKS)], capture_output=True, text=True, env=environment, check=True
-    )
-    assert max(len(line) for line in done.stdout.splitlines()) <= columns
+def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
+    for arguments in (
+        flags(real_lake, tmp_path, "--dry-run"),
+        flags(real_lake, tmp_path, "--end", "2024-08-09T00:01:00Z", "--on-hole", "skip"),
+        ["coverage", tmp_path / "catalog"],
+        ["ls", real_lake / TICKS],
+    ):
+        lines = ticklake(*arguments, columns=columns).stdout.splitlines()
+        assert max(map(len, lines)) <= columns
+        # No key is broken in two: where a table is too wide, there is one for each key.
+        if arguments[0] != "fetch" or "--dry-run" not in arguments:
+            text = "\n".join(lines)
+            assert BTC_PERP in text or "BTCUSDT-PERP.BINANCE" in text
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_a_progress_bar_is_one_line(columns):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=columns, color_system=None)
+    bar = _FetchBar(console)
+    bar.show(FetchProgress(BTC_PERP, "book_snapshot_25", 123_456_789, 1_234_567_890, 9_876_543_210))
+    lines = console.render_lines(bar.progress.get_renderable(), pad=False)
+    assert len(lines) == 1
+    text = "".join(segment.text for segment in lines[0])
+    assert len(text) <= columns
+    if columns >= 80:
+        assert "BTC-USDT@LIN book_snapshot_25" in text
+        assert "123,456,789 rows" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        ("instruments:", ["--data", "trades"], "instruments: must be a list, found nothing"),
+        ("instruments: 5", ["--book-as", "depth"], "instruments: must be a list"),
+        ("instruments: [5]", ["--instrument", BTC_PERP, "--data", "quotes"], "instruments[0].data[0]"),
+        ("lake: gs://x", ["--storage", "region=eu"], "lake: must be a mapping"),
+        ("lake: gs://x", ["--ticks", "y"], "lake: must be a mapping"),
+        ("lake: {ticks: x, storage: 5}", ["--storage", "region=eu"], "lake.storage: must be a mapping"),
+        ("window: 5", ["--start", START], "window: must be a mapping"),
+        ("? [a]\n: b", [], "a key must be text"),
+    ],
+)
+def test_flags_over_a_config_that_is_not_valid_are_bad_usage(tmp_path, text, arguments, words):
+    (tmp_path / "run.yaml").write_text(text)
+    done = ticklake("fetch", "run.yaml", *arguments, code=2, cwd=tmp_path)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_offline_and_refresh_exclude_each_other(tmp_path):
+    done = ticklake(*flags(tmp_path, tmp_path, "--offline", "--refresh"), code=2, cwd=tmp_path)
+    assert "refresh" in done.stderr
+
+
+def test_the_dialect_of_the_docs_is_read_as_declared_there(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "dialects.md").read_text(), re.DOTALL)
+    (tmp_path / "run.yaml").write_text(text)
+    noon = 1_723_118_400_000_000
+    times = [noon + step * 1_000_000 for step in range(10)]
+    levels = {
+        f"{side}{level}_{kind}": [600.0 + sign * level / 10 if kind == "px" else 0.5] * 10
+        for side, sign in (("b", -1), ("a", 1))
+        for level in range(1, 11)
+        for kind in ("px", "qty")
+    }
+    trades = {
+        "time": times,
+        "received": [time + 250 for time in times],
+        "px": [600.1] * 10,
+        "qty": [0.25] * 10,
+        "taker": ["B", "S", "?"] * 3 + ["B"],
+        "seq": list(map(str, range(10))),
+    }
+    for data_type, columns in (("trades", trades), ("book_snapshot_10", {"time": times, **levels})):
+        path = tmp_path / "acme-lake" / tick_path("ACME:PERPETUAL:BTC-USDT", data_type=data_type)
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table(columns), path)
+    report = json.loads(ticklake("fetch", "run.yaml", "--json", cwd=tmp_path).stdout)
+    assert report["quarantined"] == 0
+    assert {window["data_type"]: window["rows"] for window in report["windows"]} == {
+        "trades": 10,
+        "book_snapshot_10": 10 * 21,
+    }
+    (file,) = (tmp_path / "catalog/data/trades/BTCUSDT-PERP.ACME").glob("*.parquet")
+    catalog = pq.read_table(file, partitioning=None)
+    assert catalog["ts_init"].cast(pa.int64()).to_pylist() == [(time + 250) * 1_000 for time in times]
+    assert catalog["trade_id"].to_pylist() == trades["seq"]

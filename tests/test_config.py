@@ -1,14 +1,17 @@
 import copy
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import yaml
 
-from ticklake.config import load_config, parse_config
+from ticklake.config import DialectConfig, load_config, models, parse_config
 from ticklake.errors import ConfigError
 from ticklake.types import DataType, Window
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {
     "lake": {"ticks": "gs://market-data-tick-cefi", "instruments": "gs://instruments-store-cefi"},
     "catalog": "catalog",
@@ -96,6 +99,28 @@ def test_unquoted_times_keep_their_nanoseconds(tmp_path):
             ["instruments[0].dialect.unit", "'weeks'"],
         ),
         (("on_hole",), "ignore", ["on_hole", "'stop' or 'skip'"]),
+        (("instruments",), None, ["instruments: must be a list, found nothing"]),
+        (("instruments", 0, "data"), [], ["instruments[0].data: is empty; name at least one"]),
+        (("venues", "BINANCE", "balances"), [], ["venues.BINANCE.balances: is empty"]),
+        (("venues", "BINANCE", "book"), "L3_MBO", ["venues.BINANCE.book", "'L1_MBP' or 'L2_MBP'"]),
+        (("max_bad_rows",), -1, ["max_bad_rows: must be 0 or more, found -1"]),
+        (("max_bad_rows",), 1.5, ["max_bad_rows: must be a whole number, found 1.5"]),
+        (("lake",), "gs://bucket", ["lake: must be a mapping, found text"]),
+        (("runs",), 5, ["runs: must be a path, found 5"]),
+        (("catalog",), "~no-such-user/x", ["catalog", "home folder"]),
+        (("engine",), {"chunk_size": 999}, ["engine.chunk_size: must be 1000 or more"]),
+        (
+            ("engine",),
+            {"equity_interval": "1us"},
+            ["engine.equity_interval: 1us is too short; 1ms is the least"],
+        ),
+        (("lake", "partition_slack"), "25h", ["lake.partition_slack: 25h is too long; 24h is the most"]),
+        ((5,), "x", ["a key must be text, found 5"]),
+        (
+            ("instruments",),
+            [{"key": f"A:B:{symbol}", "nautilus_id": "X.Y"} for symbol in "CD"],
+            ["nautilus_id X.Y more than once"],
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path_what_was_found_and_what_is_allowed(path, value, words):
@@ -122,6 +147,9 @@ def test_secrets_are_neither_shown_nor_echoed_in_errors():
         parse_config(changed(("lake", "storage"), {"secret_access_key": [secret], "max_retries": secret}))
     assert secret not in str(caught.value)
     assert "lake.storage.secret_access_key" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        parse_config({**CONFIG, "lake": f"s3://key:{secret}@bucket"})
+    assert secret not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +157,10 @@ def test_secrets_are_neither_shown_nor_echoed_in_errors():
     [
         ("window: {start: 1", "not valid YAML"),
         ("- a\n- b\n", "list, not a mapping"),
+        ("", "holds nothing, not a mapping"),
+        ("? [a, b]\n: c\n", "line 1, column 3: a key must be text"),
+        ("{[a]: 1}", "a key must be text"),
+        ("<<: 5", "not valid YAML"),
         ("runs: a\nruns: b\n", "stands twice"),
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
@@ -140,9 +172,113 @@ def test_files_that_are_no_config_are_refused(tmp_path, text, words):
         load_config(path)
 
 
+def test_a_json_file_with_a_key_given_twice_is_refused(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"runs": "a", "runs": "b"}')
+    with pytest.raises(ConfigError, match="'runs' stands twice"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("line", ["secret_access_key: canary-4711", "secret_access_key: [canary-4711"])
+def test_a_line_that_is_no_yaml_is_named_but_not_shown(tmp_path, line):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"secret_access_key: canary-4711\n{line}\n")
+    with pytest.raises(ConfigError, match=r"line \d") as caught:
+        load_config(path)
+    assert "canary" not in str(caught.value)
+
+
+def test_merge_keys_are_laid_under_a_mapping_s_own(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "lake: {ticks: /lake}\n"
+        "window: {start: 2024-08-08, end: 2024-08-09}\n"
+        # The second is used before it is constructed, and merges two levels.
+        "instruments:\n"
+        "  - &first {key: 'A:B:C', definition: &coin {<<: &base {type: spot, base: C, quote: D,\n"
+        "      raw_symbol: CD, tick_size: 1, min_size: 1}, min_size: 2}}\n"
+        "  - {<<: *first, key: 'A:B:E', definition: {<<: *coin, base: E}}\n"
+    )
+    first, second = load_config(path).instruments
+    assert (first.key, second.key) == ("A:B:C", "A:B:E")
+    assert (first.definition.base, first.definition.min_size) == ("C", 2)
+    assert (second.definition.base, second.definition.min_size, second.definition.quote) == ("E", 2, "D")
+
+
+def test_folders_under_the_user_s_home_are_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parse_config({**CONFIG, "catalog": "~/catalog", "runs": "~/runs"})
+    assert (config.catalog, config.runs) == (tmp_path / "catalog", tmp_path / "runs")
+
+
+def test_a_spot_pair_is_never_inverse():
+    definition = {
+        "type": "spot",
+        "base": "BTC",
+        "quote": "USDT",
+        "raw_symbol": "BTCUSDT",
+        "tick_size": "0.01",
+        "min_size": "0.001",
+    }
+    parse_config(changed(("instruments", 0, "definition"), definition))
+    with pytest.raises(ConfigError, match=r"instruments\[0\]\.definition: inverse"):
+        parse_config(changed(("instruments", 0, "definition"), {**definition, "inverse": True}))
+
+
 def test_a_missing_file_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(tmp_path / "none.yaml")
+
+
+YAML_BLOCKS = [
+    pytest.param(text, id=f"{page.name}-{index}")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for index, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("text", YAML_BLOCKS)
+def test_yaml_in_the_docs_is_valid(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    load_config(path)
+
+
+def documented_defaults():
+    """The keys of the tables in docs/config.md that have a default, and the default."""
+    text = (ROOT / "docs" / "config.md").read_text()
+    run, storage = text.split("## Store options")
+    for prefix, section in (("", run), ("lake.storage.", storage)):
+        for keys, defaults in re.findall(r"^\| (`[^|]+`) \| (`[^|]+`) \|", section, re.MULTILINE):
+            names, values = re.findall(r"`(.*?)`", keys), re.findall(r"`(.*?)`", defaults)
+            yield from zip((prefix + name for name in names), values, strict=True)
+
+
+def test_the_defaults_in_the_docs_are_those_of_the_code():
+    minimal = {
+        "lake": {"ticks": "x"},
+        "window": CONFIG["window"],
+        "instruments": [{"key": "A:B:C"}],
+        "venues": {"NAME": {"account": "CASH", "balances": ["1 USDT"], "fees": {"maker": 0, "taker": 0}}},
+        "strategies": [{"path": "a:B", "config_path": "a:C"}],
+    }
+    documented = dict(documented_defaults())
+    assert {"engine.chunk_size", "venues.NAME.latency", "lake.storage.connect_timeout"} <= documented.keys()
+    values = parse_config(minimal).model_dump(mode="json")
+    for path, default in documented.items():
+        value = values
+        for part in path.split("."):
+            value = value[part.removesuffix("[]")]
+            value = value[0] if part.endswith("[]") else value
+        assert value == type(value)(yaml.safe_load(default)), path
+
+
+def test_every_key_is_in_the_docs():
+    text = (ROOT / "docs" / "config.md").read_text()
+    # Those of dialects are in a page of their own.
+    for model in {getattr(models, name) for name in models.__all__} - {DialectConfig}:
+        for name in model.model_fields:
+            assert re.search(rf"[`.]{name}[`.\[]", text), f"{model.__name__}.{name}"
 
 
 def test_one_mapping_serves_all_data_types_or_each_has_its_own():

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from convert_support import BOOK5, T0, TRADES, source_path
+from convert_support import BOOK5, BTC, T0, TRADES, source_path, trades
 from ticklake.config import DialectConfig
-from ticklake.conversion import BookDialect, TradesDialect, nanos, nanos_per_unit, recognise
+from ticklake.conversion import BookDialect, TradesDialect, convert, nanos, nanos_per_unit, recognise
 from ticklake.errors import SourceSchemaError
 from ticklake.types import DataType
 
@@ -221,6 +221,41 @@ def test_declared_dialect_for_the_other_kind_of_file() -> None:
     declared = DialectConfig(unit="us", ts_event="t", price="p", size="s")
     with pytest.raises(SourceSchemaError, match="does not say where bid_price and bid_size and ask_price"):
         recognise(_schema({"t": I64, "p": F64, "s": F64}), BOOK5, declared)
+
+
+@pytest.mark.parametrize(
+    ("buy", "sell"), [(False, True), (0, 1), ("false", "true"), ("0", "1"), ("False", 1), (False, 1)]
+)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pa.array([True, False, None]),
+        pa.array([1, 0, None], pa.int8()),
+        pa.array([1.0, 0.0, None]),
+        pa.array(["true", "FALSE", None]),
+        pa.array(["1", "0", ""]),
+    ],
+    ids=lambda flags: str(flags.type),
+)
+def test_a_flag_of_the_side_may_be_spelled_as_boolean_or_number(
+    buy: bool | int | str, sell: bool | int | str, flags: pa.Array
+) -> None:
+    declared = DialectConfig(
+        unit="ns", ts_event="ts_event", price="price", size="size", side="maker", buy=buy, sell=sell
+    )
+    # As YAML and JSON have it.
+    again = DialectConfig.model_validate_json(declared.model_dump_json())
+    source = trades(3, aggressor_side=None, maker=flags)
+    for dialect in (declared, again):
+        result = convert(source, spec=BTC, data_type=TRADES, dialect=dialect)
+        assert result.table["aggressor_side"].to_pylist() == ["SELL", "BUY", "NO_AGGRESSOR"]
+
+
+@pytest.mark.parametrize(("buy", "sell"), [(True, 1), ("0", False), ("True", 1)])
+def test_two_spellings_of_one_flag_are_one_value(buy: bool | int | str, sell: bool | int | str) -> None:
+    declared = DialectConfig(unit="us", ts_event="t", price="p", size="s", side="w", buy=buy, sell=sell)
+    with pytest.raises(SourceSchemaError, match="same value"):
+        recognise(_schema({"t": I64, "p": F64, "s": F64, "w": TEXT}), TRADES, declared)
 
 
 def test_declared_sides_must_differ() -> None:

@@ -295,6 +295,15 @@ BUY, SELL = frozenset({"1", "buy", "buyer"}), frozenset({"2", "sell", "seller"})
         (pa.array([True, False, None]), [0, 0, 0]),
         (pa.nulls(2), [0, 0]),
         (pa.array(["buy", "sell", "buy"]).slice(1), [2, 1]),
+        *(
+            (
+                pa.DictionaryArray.from_arrays(
+                    pa.array([1, None, 0, 2], kind), pa.array(["buy", "sell", None])
+                ),
+                [2, 0, 1, 0],
+            )
+            for kind in (pa.int8(), pa.uint8(), pa.uint16(), pa.uint32(), pa.int64(), pa.uint64())
+        ),
     ],
 )
 def test_sides(column: pa.Array, expected: list[int]) -> None:
@@ -315,7 +324,7 @@ def test_sides_may_be_booleans() -> None:
         (pa.array([2**63, 5], pa.uint64()), [str(2**63), "5"]),
         (pa.array(["a"], pa.string_view()), ["a"]),
         (pa.array(["b", "a"], pa.large_string()).dictionary_encode(), ["b", "a"]),
-        (pa.array(["b", "a"], pa.string_view()).dictionary_encode(), ["b", "a"]),
+        (pa.DictionaryArray.from_arrays(pa.array([1, None], pa.uint8()), pa.array(["a", "b"])), ["b", None]),
     ],
 )
 def test_ids_as_text(column: pa.Array, expected: list[str]) -> None:
@@ -344,3 +353,29 @@ def test_derived_ids() -> None:
     ids = kernels.derived_trade_ids(np.array([5, 2**63 - 2]), np.array([0, 10**12]))
     assert ids.to_pylist() == ["5-0", "9223372036854775806-1000000000000"]
     assert kernels.unusable_ids(ids) is None
+
+
+def test_views_become_plain_text_and_nothing_else_changes() -> None:
+    values = ["a", None, "longer than twelve bytes"]
+    views = pa.array(values, pa.string_view())
+    batch = pa.record_batch(
+        {
+            "view": views,
+            "binary": pa.array([b"x", None, b""], pa.binary_view()),
+            "category": pa.DictionaryArray.from_arrays(pa.array([2, 0, 1], pa.uint8()), views),
+            "number": [1, 2, 3],
+            "text": pa.array(values, pa.large_string()),
+        }
+    )
+    plain = kernels.without_views(batch)
+    assert plain.schema.types == [
+        pa.string(),
+        pa.binary(),
+        pa.dictionary(pa.uint8(), pa.string()),
+        pa.int64(),
+        pa.large_string(),
+    ]
+    assert plain.to_pylist() == batch.to_pylist()
+    assert kernels.without_views(batch.slice(1)).to_pylist() == batch.to_pylist()[1:]
+    assert kernels.without_views(pa.Table.from_batches([batch])).to_pylist() == batch.to_pylist()
+    assert kernels.without_views(plain) is plain

@@ -270,6 +270,39 @@ def test_bad_rows_outside_the_window_are_not_its_business_but_bad_clocks_are() -
     assert result.counts.written == 1
 
 
+def test_a_row_without_a_clock_counts_to_the_window_of_what_stands_in() -> None:
+    source = trades(4, ts_init=pa.array([T0, None, -1, T0 + 3], pa.int64()))
+    dialect = recognise(source.schema, TRADES)
+    kept = []
+    for start in range(T0 - 2, T0 + 6):
+        converter = Converter(BTC, TRADES, on_bad_row="quarantine")
+        window = Window(start, start + 1)
+        list(converter.push(source, dialect, watermark=None, window=window, undated=T0 + 3))
+        counts = converter.counts
+        assert counts.read == 4 == counts.outside + counts.bad + counts.written
+        kept += [(start, row) for table in converter.quarantined for row in table["row"].to_pylist()]
+    assert kept == [(T0 + 3, 1), (T0 + 3, 2)]
+
+
+def test_bad_rows_are_taken_out_in_the_order_of_time() -> None:
+    source = trades(4, price=[-1.0] * 4, ts_init=pa.array([T0, None, T0 + 2, T0 + 1], pa.int64()))
+    converter = Converter(BTC, TRADES, on_bad_row="quarantine")
+    dialect = recognise(source.schema, TRADES)
+    list(converter.push(source, dialect, watermark=None, undated=T0 + 1))
+
+    def taken(end: int) -> list[int]:
+        return [row for table in converter.take_quarantined(end) for row in table["row"].to_pylist()]
+
+    assert [taken(T0), taken(T0 + 1), taken(T0 + 2), taken(T0 + 3), taken(T0 + 4)] == [
+        [],
+        [0],
+        [1, 3],
+        [2],
+        [],
+    ]
+    assert converter.quarantined == []
+
+
 @given(st.data())
 def test_every_row_ends_somewhere(data: st.DataObject) -> None:
     rows = data.draw(st.integers(0, 40))

@@ -16,8 +16,8 @@ from convert_support import BOOK5, BTC, ETH, T0, TRADES, source_path, times, tra
 from ticklake.catalog.schema import schema
 from ticklake.config import DialectConfig
 from ticklake.conversion import Converter, Orderer, convert, recognise
-from ticklake.errors import ConversionError, SourceSchemaError
-from ticklake.types import BookAs, CatalogType, DataType
+from ticklake.errors import ConfigError, ConversionError, SourceSchemaError
+from ticklake.types import BookAs, CatalogType, DataType, Window
 
 KINDS: dict[str, Callable[[pa.Table], Any]] = {
     "table": lambda table: table,
@@ -47,6 +47,92 @@ def test_parquet_files(tmp_path: Path, as_path: Callable[[Path], Any]) -> None:
     pq.write_table(trades(5).append_column("unrelated", pa.nulls(5)), path, row_group_size=2)
     result = convert(as_path(path), spec=BTC, data_type=TRADES)
     assert result.table.equals(convert(trades(5), spec=BTC, data_type=TRADES).table)
+
+
+def _as_enum(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    sides = frame["aggressor_side"].cast(pl.String)
+    return frame.with_columns(sides.cast(pl.Enum(sides.unique(maintain_order=True))))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pl.from_arrow,
+        _as_enum,
+        lambda table: _as_enum(table).with_columns(pl.col("aggressor_side").cast(pl.Categorical)),
+        lambda table: _as_enum(table).to_arrow(compat_level=pl.CompatLevel.newest()),
+    ],
+    ids=["plain", "enum", "categorical", "views"],
+)
+def test_frames_of_polars_with_a_window_and_bad_rows(frame: Callable[[pa.Table], Any]) -> None:
+    source = trades(
+        6,
+        price=[1.0, 2.0, -3.0, 4.0, 5.0, 6.0],
+        ts_init=pa.array([T0 + n for n in (5, 1, 4, 2, 3, 0)], pa.int64()),
+        note=["", "text", "of", "no", "dialect", None],
+    )
+    result = convert(
+        frame(source),
+        spec=BTC,
+        data_type=TRADES,
+        window=Window(T0 + 1, T0 + 5),
+        on_bad_row="quarantine",
+    )
+    assert times(result.table) == [T0 + 1, T0 + 2, T0 + 3]
+    assert result.table["trade_id"].to_pylist() == ["101", "103", "104"]
+    assert result.table["aggressor_side"].to_pylist() == ["SELL", "SELL", "BUY"]
+    assert result.quarantined["trade_id"].to_pylist() == ["102"]
+    assert result.quarantined["note"].to_pylist() == ["of"]
+
+
+def test_plain_values_do_for_every_argument() -> None:
+    mapping = {"unit": "ns", "ts_event": "ts_init", "price": "price", "size": "size", "side": "taker"}
+    source = trades(4, aggressor_side=None, taker=["buy"] * 4)
+    expected = convert(
+        source,
+        spec=BTC,
+        data_type=TRADES,
+        dialect=DialectConfig.model_validate(mapping),
+        window=Window(T0 + 1, T0 + 3),
+    )
+    result = convert(
+        source,
+        spec=BTC,
+        data_type="trades",
+        dialect=mapping,
+        window=("2024-08-09T00:00:00.000000001Z", T0 + 3),
+    )
+    assert result.table.equals(expected.table)
+    assert result.counts.written == 2
+    book = pd.DataFrame(
+        {"ts_event": [T0], **{f"{s}_{k}_0": [1.0] for s in ("bid", "ask") for k in ("price", "size")}}
+    )
+    for book_as in BookAs:
+        by_text = convert(book, spec=BTC, data_type="book_snapshot_1", book_as=book_as.value)
+        assert by_text.table.equals(
+            convert(book, spec=BTC, data_type=DataType("book_snapshot_1"), book_as=book_as).table
+        )
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "wanted"),
+    [
+        ({"data_type": "quotes"}, ValueError, "known are trades"),
+        ({"data_type": None}, TypeError, "DataType"),
+        ({"dialect": {"unit": "h", "ts_event": "t"}}, ConfigError, "unit"),
+        ({"dialect": "tardis"}, TypeError, "DialectConfig"),
+        ({"window": "2024-08-08"}, TypeError, "start and end"),
+        ({"book_as": "bars"}, ValueError, "bars"),
+        ({"on_bad_row": "skip"}, ValueError, "fail, quarantine"),
+    ],
+)
+def test_arguments_that_are_not_valid_say_what_is(
+    argument: dict[str, Any], error: type[Exception], wanted: str
+) -> None:
+    with pytest.raises(error, match=wanted):
+        convert(trades(), **({"spec": BTC, "data_type": TRADES} | argument))
 
 
 def test_real_book_from_frames(real_lake: Path) -> None:
@@ -196,20 +282,19 @@ def test_the_stages_can_be_driven_apart() -> None:
     assert converter.counts.written == converter.counts.read == 4
 
 
-def test_batches_that_leave_are_bounded() -> None:
-    levels = 5
-    rows = 40_000
+@pytest.mark.parametrize("book_as", BookAs)
+@pytest.mark.parametrize(("levels", "rows"), [(5, 40_000), (50, 6_000)])
+def test_batches_that_leave_are_bounded(levels: int, rows: int, book_as: BookAs) -> None:
     columns: dict[str, Any] = {name: pa.array(range(T0, T0 + rows)) for name in ("ts_event", "ts_init")}
     for level in range(levels):
         for side, price in (("bid", 100.0 - level), ("ask", 101.0 + level)):
             columns[f"{side}_price_{level}"] = [price] * rows
             columns[f"{side}_size_{level}"] = [1.0] * rows
     source = pa.table(columns)
-    data_type = DataType("book_snapshot_5")
-    converter = Converter(BTC, data_type)
-    sizes = [
-        batch.num_rows
-        for batch in converter.push(source, recognise(source.schema, data_type), watermark=None)
-    ]
-    assert sum(sizes) == rows * 11
-    assert max(sizes) <= 16_384 * 11
+    data_type = DataType(f"book_snapshot_{levels}")
+    converter = Converter(BTC, data_type, book_as)
+    batches = list(converter.push(source, recognise(source.schema, data_type), watermark=None))
+    a_snapshot = 1 + 2 * levels if book_as is BookAs.DELTAS else 1
+    assert sum(batch.num_rows for batch in batches) == rows * a_snapshot
+    assert max(batch.num_rows for batch in batches) <= 16_384 * a_snapshot
+    assert max(batch.nbytes for batch in batches) <= 17 * 1024 * 1024

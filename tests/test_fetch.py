@@ -300,6 +300,33 @@ def test_a_refresh_replaces_what_the_source_changed(lake_copy, tmp_path):
     assert len(files_of(catalog.path)) == 1
 
 
+def test_a_refresh_uses_nothing_that_the_lake_kept(lake_copy, tmp_path):
+    catalog, lake = Catalog(tmp_path / "c"), local_lake(lake_copy)
+    asked = [request(BTC_PERP, "trades", "2024-08-08T23:55:00Z", "2024-08-08T23:56:00Z")]
+    path = tick_file(lake_copy, BTC_PERP, "trades")
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.filter(pa.compute.equal(table["aggressor_side"], 1)), path)
+    before = fetch(lake, catalog, asked)
+    pq.write_table(table, path)
+    after = fetch(lake, catalog, asked, refresh=True)
+    assert after.rows > before.rows
+    assert after.rows == fetch(local_lake(lake_copy), Catalog(tmp_path / "new"), asked).rows
+
+
+def test_a_window_of_a_file_that_grew_is_not_known_to_be_empty(lake_copy, tmp_path):
+    catalog, lake = Catalog(tmp_path / "c"), local_lake(lake_copy)
+    path = tick_file(lake_copy, BTC_PERP, "trades")
+    table = pq.read_table(path, partitioning=None)
+    late = parse_nanos("2024-08-08T23:55:00Z")
+    pq.write_table(table.filter(pa.compute.less(table["ts_init"], late)), path)
+    fetch(lake, catalog, [request(BTC_PERP, "trades", "2024-08-08T23:50:00Z", "2024-08-08T23:51:00Z")])
+    pq.write_table(table, path)
+    report = fetch(
+        lake, catalog, [request(BTC_PERP, "trades", "2024-08-08T23:56:00Z", "2024-08-08T23:57:00Z")]
+    )
+    assert report.rows > 0
+
+
 def test_a_refresh_of_part_of_a_file_reads_the_whole_of_it_anew(lake_copy, tmp_path):
     catalog, lake = Catalog(tmp_path / "c"), local_lake(lake_copy)
     fetch(lake, catalog, [request(BTC_SPOT, "trades")])

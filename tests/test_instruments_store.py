@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from nautilus_trader.persistence import ParquetDataCatalog
 from catalog_support import engine_read, files_below
 from ticklake.catalog import Catalog
 from ticklake.config import InstrumentConfig
-from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
-from ticklake.instruments import from_config, from_lake, load, save
+from ticklake.errors import CatalogCorruptError, CatalogError
+from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save
 from ticklake.types import NANOS_PER_DAY, InstrumentKey, Window
 
 DAY = dt.date(2024, 8, 8)
@@ -163,10 +164,62 @@ def test_a_definition_of_another_time_is_refused(catalog: Catalog, real: pa.Tabl
 def test_the_engines_own_definitions_are_left_alone(catalog: Catalog, real: pa.Table) -> None:
     catalog.path.mkdir()
     made = from_lake(real, PERP, DAY)
-    ParquetDataCatalog(str(catalog.path)).write_instruments([made])
+    theirs = ParquetDataCatalog(str(catalog.path)).write_instruments([made])
+    before = [(catalog.path / path).read_bytes() for path in theirs]
     assert load(catalog, PERP, DAY) is None
-    with pytest.raises(CatalogConflictError):
+    (ours,) = save(catalog, [made], DAY)
+    assert load(catalog, PERP, DAY) == made
+    assert [(catalog.path / path).read_bytes() for path in theirs] == before
+    assert files_below(catalog.path) == {str(ours.relative_to(catalog.path)), *theirs}
+    assert engine_read(catalog.path, "instruments") == [made.to_dict()] * 2
+
+
+def test_a_definition_of_another_type_replaces_that_of_the_day(catalog: Catalog) -> None:
+    size = {"tick_size": "0.01", "min_size": "0.001"}
+    kinds = {
+        kind: InstrumentConfig.model_validate(
+            {
+                "key": SPOT.text,
+                "nautilus_id": "X.SIM",
+                "definition": {"type": kind, "base": "BTC", "quote": "USDT", "raw_symbol": "X"} | size,
+            }
+        )
+        for kind in ("spot", "perpetual")
+    }
+    for kind in ("spot", "perpetual", "spot"):
+        made, later = from_config(kinds[kind], DAY), from_config(kinds["perpetual"], NEXT)
         save(catalog, [made], DAY)
+        save(catalog, [later], NEXT)
+        found = engine_read(catalog.path, "instruments")
+        assert sorted(found, key=lambda one: int(one["ts_init"])) == [made.to_dict(), later.to_dict()]
+
+
+@pytest.mark.parametrize("nautilus_id", ["币安人生USDT.BINANCE", "BTC~USDT.X", "BTC#1.X", "A%20B.X"])
+def test_ids_that_need_encoding_are_kept(catalog: Catalog, real: pa.Table, nautilus_id: str) -> None:
+    made = from_lake(real, PERP, DAY, nautilus_id=nautilus_id)
+    save(catalog, [made], DAY)
+    assert load(catalog, PERP, DAY, nautilus_id=nautilus_id) == made
+    assert engine_read(catalog.path, "instruments") == [made.to_dict()]
+
+
+def test_saving_what_is_there_locks_nothing(catalog: Catalog, real: pa.Table) -> None:
+    save(catalog, [from_lake(real, PERP, DAY)], DAY)
+    shutil.rmtree(catalog.path / ".ticklake")
+    save(catalog, [from_lake(real, PERP, DAY)], DAY)
+    assert not (catalog.path / ".ticklake").exists()
+
+
+def test_a_carried_definition_is_that_of_another_day_and_says_so(catalog: Catalog, real: pa.Table) -> None:
+    made = from_lake(real, PERP, DAY)
+    carried = carry(made, NEXT)
+    midnight = Window.of_day(NEXT).start
+    expected = made.to_dict() | {"ts_event": midnight, "ts_init": midnight}
+    assert carried.to_dict() == expected | {"info": made.info | {"carried_from": str(DAY)}}
+    save(catalog, [carried], NEXT)
+    found = load(catalog, PERP, NEXT)
+    assert found is not None
+    assert (carried_from(made), carried_from(found)) == (None, str(DAY))
+    assert carried_from(carry(found, NEXT + dt.timedelta(days=1))) == str(DAY)
 
 
 def test_an_id_that_cannot_be_a_folder_is_refused(catalog: Catalog, real: pa.Table) -> None:

@@ -18,7 +18,13 @@ import pytest
 
 from lake_support import DAY, DAY_START, PERP, SECOND, RangeServer, Request, parquet, tick_path, trades
 from ticklake.config import StorageConfig
-from ticklake.errors import CorruptObjectError, LakeError, ObjectChangedError, TransientLakeError
+from ticklake.errors import (
+    CorruptObjectError,
+    LakeError,
+    ObjectChangedError,
+    SourceSchemaError,
+    TransientLakeError,
+)
 from ticklake.lake import ByteRange, Lake
 from ticklake.lake.objects import ObjectVersion
 from ticklake.lake.reader import FOOTER_GUESS, _SparseFile
@@ -115,6 +121,67 @@ class TestRequests:
         server.before = overwrite
         with pytest.raises(ObjectChangedError):
             lake(server).scan(PERP, "trades", EVERYTHING).plan()
+
+
+class TestKeptFooters:
+    @pytest.fixture(params=["etags", "no etags"])
+    def grown(self, server: RangeServer, request: pytest.FixtureRequest) -> bytes:
+        """Serve the first half of a file; return the whole of it."""
+        server.has_etags = request.param == "etags"
+        server.objects[PATH] = parquet(TABLE.slice(0, 20_000), rows_per_group=2_000)
+        return NOISY
+
+    @pytest.mark.parametrize("small", [False, True])
+    def test_a_window_without_data_to_ask_for_asks_whether_the_file_changed(
+        self, server: RangeServer, small: bool
+    ) -> None:
+        # All of a small file comes with its footer; of a large one, nothing is needed for a later window.
+        if small:
+            server.objects[PATH] = parquet(TABLE.slice(0, 300), rows_per_group=100)
+        source = lake(server)
+        assert source.scan(PERP, "trades", seconds(0, 15)).to_table().num_rows == 300
+        server.requests.clear()
+        window = seconds(0, 15) if small else seconds(3_000, 4_000)
+        assert source.scan(PERP, "trades", window).to_table().num_rows == (300 if small else 0)
+        assert [(r.method, r.status, r.path) for r in server.requests.log] == [("HEAD", 200, PATH)]
+
+    def test_rows_that_came_later_are_seen(self, server: RangeServer, grown: bytes) -> None:
+        source = lake(server)
+        later = seconds(1_000, 1_100)
+        assert source.scan(PERP, "trades", seconds(0, 100)).to_table().num_rows == 2_000
+        assert source.scan(PERP, "trades", later).to_table().num_rows == 0
+        server.objects[PATH] = grown
+        server.requests.clear()
+        plan = source.scan(PERP, "trades", later).plan()
+        assert [r.method for r in server.requests.log] == ["HEAD", "GET"]
+        assert plan.rows == 2_000
+        assert source.scan(PERP, "trades", later).to_table().num_rows == 2_000
+
+    def test_a_file_that_went_is_a_hole(self, server: RangeServer) -> None:
+        source = lake(server)
+        source.scan(PERP, "trades", seconds(0, 100)).plan()
+        del server.objects[PATH]
+        assert source.scan(PERP, "trades", seconds(3_000, 4_000)).plan().absent_days == (DAY,)
+        server.objects[PATH] = NOISY
+        assert source.scan(PERP, "trades", seconds(3_000, 4_000)).plan().absent_days == ()
+
+    def test_a_file_that_was_mended_is_read(self, server: RangeServer) -> None:
+        source = lake(server)
+        good = parquet(TABLE, rows_per_group=2_000)
+        server.objects[PATH] = parquet(TABLE.rename_columns([f"my_{name}" for name in TABLE.column_names]))
+        for _ in range(2):
+            with pytest.raises(SourceSchemaError, match="no known dialect"):
+                source.scan(PERP, "trades", EVERYTHING).plan()
+        server.objects[PATH] = good
+        assert source.scan(PERP, "trades", EVERYTHING).to_table().num_rows == 40_000
+
+    def test_forgetting_reads_the_footer_anew(self, server: RangeServer, grown: bytes) -> None:
+        source = lake(server)
+        window = seconds(900, 1_100)
+        assert source.scan(PERP, "trades", window).plan().rows == 2_000
+        server.objects[PATH] = grown
+        source.forget()
+        assert source.scan(PERP, "trades", window).to_table().num_rows == 4_000
 
 
 class TestVersions:

@@ -51,17 +51,16 @@ def test_coalescing_joins_what_is_near_and_cuts_what_is_long() -> None:
     )
 
 
-def group(time_min: int | None) -> RowGroupPlan:
-    return RowGroupPlan(0, 1, 0, time_min, time_min, 8, (ByteRange(4, 5),))
+def group(least: int, time_min: int | None = None, time_max: int | None = None) -> RowGroupPlan:
+    return RowGroupPlan(0, 1, 0, time_min, time_max, least, 8, (ByteRange(4, 5),))
 
 
-@given(st.lists(st.none() | st.integers(-5, 100), max_size=12))
-def test_a_watermark_is_the_least_that_can_still_come(times: list[int | None]) -> None:
+@given(st.lists(st.integers(-5, 100), max_size=12))
+def test_a_watermark_is_the_least_that_can_still_come(times: list[int]) -> None:
     marks = watermarks([group(time) for time in times])
     assert len(marks) == len(times)
     for position, mark in enumerate(marks):
-        rest = [0 if time is None else time for time in times[position + 1 :]]
-        assert mark == min(rest, default=None)
+        assert mark == min(times[position + 1 :], default=None)
 
 
 def test_slack_reaches_over_midnight_and_no_further() -> None:
@@ -127,7 +126,30 @@ def test_a_row_group_that_does_not_say_is_read(options: dict[str, object]) -> No
     far = Window(DAY_START + 20_000 * SECOND, DAY_START + 20_001 * SECOND)
     found, notes = plan(parquet(MINUTE, rows_per_group=50, **options), far)
     assert [(g.index, g.time_min, g.time_max) for g in found.row_groups] == [(0, None, None), (1, None, None)]
+    assert {g.least for g in found.row_groups} == {DAY_START - 10 * SECOND}
     assert notes == ()
+
+
+@given(st.none() | st.tuples(st.integers(-50, 150), st.integers(0, 100)), st.integers(-60, 160))
+def test_what_stands_in_for_a_time_lies_in_no_window_that_passes_the_row_group_by(
+    times: tuple[int, int] | None, start: int
+) -> None:
+    # Hours from the start of the day, to that of the day itself where it can be.
+    hour = 3_600 * SECOND
+    least, greatest = (None, None) if times is None else (times[0], times[0] + times[1])
+    bounds = [None if n is None else DAY_START + n * hour for n in (least, greatest)]
+    base, _ = plan(parquet(MINUTE), Window.of_day(DAY))
+    stand_in = base.undated(group(0, *bounds))
+    window = Window(DAY_START + start * hour, DAY_START + (start + 1) * hour)
+    if window.start <= stand_in < window.end:
+        assert bounds[0] is None or bounds[0] < window.end
+        assert bounds[1] is None or bounds[1] >= window.start
+    if least is None or greatest is None or least <= 0 <= greatest:
+        assert stand_in == DAY_START
+    elif least > 0:
+        assert stand_in == bounds[0]
+    else:
+        assert stand_in == bounds[1]
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])

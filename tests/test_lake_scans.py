@@ -7,6 +7,7 @@ import io
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import boto3
 import duckdb
@@ -29,18 +30,22 @@ from lake_support import (
     trades,
 )
 from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
+from ticklake.conversion import Converter
 from ticklake.errors import (
     AccessDeniedError,
     ConfigError,
+    CorruptObjectError,
+    MissingDataError,
     ObjectNotFoundError,
     SourceSchemaError,
 )
 from ticklake.lake import Lake, Store, StoreUrl, Transfer
-from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, Window
+from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, InstrumentSpec, Window
 
 NEXT_DAY = DAY + dt.timedelta(1)
 MIDNIGHT = DAY_START + NANOS_PER_DAY
 BARE = PERP.removesuffix("@LIN")
+SPEC = InstrumentSpec("BTCUSDT-PERP.BINANCE", price_precision=1, size_precision=3)
 NOON = Window(DAY_START + NANOS_PER_DAY // 2, DAY_START + NANOS_PER_DAY // 2 + 60 * SECOND)
 
 
@@ -122,8 +127,8 @@ def test_a_window_is_what_a_full_read_and_a_filter_give(
             (pl.col(clock) * factor >= window.start) & (pl.col(clock) * factor < window.end)
         )
         expected = inside.sort(clock, maintain_order=True)[trade_id].to_list()
-    got = scan.to_table()
-    assert (got[trade_id].to_pylist() if plan.objects else []) == expected
+    got = scan.to_table(on_hole="skip")[trade_id].to_pylist() if plan.objects else []
+    assert got == expected
     assert plan.notes == ()
     assert plan.rows >= len(expected)
     present = {dt.date(1970, 1, 1) + dt.timedelta(day) for day in days}
@@ -170,7 +175,6 @@ class TestDays:
         assert lake.scan(PERP, "trades", Window(DAY_START, MIDNIGHT)).plan().absent_days == ()
         nothing = lake.scan("X:SPOT:A-B", "trades", NOON)
         assert nothing.plan().absent_days == (DAY,)
-        assert nothing.to_table().num_rows == 0
         assert list(nothing.batches()) == []
 
     def test_a_day_that_appears_is_seen(self) -> None:
@@ -246,6 +250,155 @@ class TestDays:
         assert next(iter(scan.batches())).table.num_rows == 2, "the conversion accounts for the other"
 
 
+class TestHoles:
+    def test_a_table_of_a_window_with_holes_is_an_error_that_lists_them(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades([NOON.start])))
+        start = DAY_START - 3_600 * SECOND
+        scan = lake.scan(PERP, "trades", Window(start, MIDNIGHT + 1))
+        with pytest.raises(MissingDataError, match="no file for 2 days of the window") as caught:
+            scan.to_table()
+        assert caught.value.holes == (
+            f"{PERP} trades 2024-08-07T23:00:00Z/2024-08-08T00:00:00Z",
+            f"{PERP} trades 2024-08-09T00:00:00Z/2024-08-09T00:00:00.000000001Z",
+        )
+        assert all(hole in str(caught.value) for hole in caught.value.holes)
+        assert 'on_hole="skip"' in str(caught.value)
+        assert scan.to_table(on_hole="skip")["trade_id"].to_pylist() == ["0"]
+        with pytest.raises(ValueError, match="stop, skip"):
+            scan.to_table(on_hole="ignore")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("on_hole", ["stop", "skip"])
+    def test_a_window_of_holes_alone_has_no_columns(self, on_hole: Literal["stop", "skip"]) -> None:
+        lake, _ = memory()
+        with pytest.raises(MissingDataError, match="no file for 1 day") as caught:
+            lake.scan(PERP, "trades", NOON).to_table(on_hole=on_hole)
+        assert "skip" not in str(caught.value)
+        assert "@LIN" not in str(caught.value).replace(PERP, "")
+
+    def test_a_key_without_suffix_may_want_one(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(PERP), parquet(trades([NOON.start])))
+        with pytest.raises(MissingDataError, match="@LIN or @INV"):
+            lake.scan(BARE, "trades", NOON).to_table()
+        assert lake.transfer.requests == 1
+
+
+class TestTimesWithoutStatistics:
+    """What statistics tell a plan is found out from the rows where there are none."""
+
+    @pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+    def test_a_wrong_unit_is_an_error(self, unit: str) -> None:
+        lake, store = memory()
+        table = in_tardis_dialect(trades([NOON.start + n * SECOND for n in range(10)]))
+        store.put(tick_path(), parquet(table, rows_per_group=3, write_statistics=False))
+        wrong = {"unit": unit, "ts_event": "timestamp", "price": "price", "size": "amount"}
+        scan = lake.scan(PERP, "trades", NOON, dialect=wrong)
+        with pytest.raises(SourceSchemaError, match="no row is within a day of 2024-08-08") as caught:
+            list(scan.batches())
+        assert caught.value.url is not None
+        assert "unit" in str(caught.value)
+        right = lake.scan(PERP, "trades", NOON, dialect=wrong | {"unit": "us"})
+        assert right.to_table().num_rows == 10
+
+    @pytest.mark.parametrize(
+        "times",
+        [[NOON.start, MIDNIGHT + 60 * SECOND], [DAY_START - 11 * SECOND, NOON.start], [-5, NOON.start]],
+    )
+    def test_rows_far_outside_their_day_are_noted_in_the_same_words(self, times: list[int]) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(trades(times), rows_per_group=1))
+        said = lake.scan(PERP, "trades", NOON).plan().notes
+        assert len(said) == 1
+        store.put(tick_path(), parquet(trades(times), rows_per_group=1, write_statistics=False))
+        scan = lake.scan(PERP, "trades", NOON)
+        assert scan.plan().notes == ()
+        assert [batch.notes for batch in scan.batches()] == [(), said]
+
+    def test_only_the_day_of_a_file_is_held(self) -> None:
+        lake, store = memory()
+        days = [DAY + dt.timedelta(n) for n in range(3)]
+        starts = [Window.of_day(day).start for day in days]
+        for day, start in zip(days, starts, strict=True):
+            rows = trades([start + n * 3_600 * SECOND for n in range(10)])
+            store.put(tick_path(day=day), parquet(rows, rows_per_group=5, write_statistics=day == DAY))
+        window = Window(starts[0], starts[2] + NANOS_PER_DAY)
+        marks = [batch.watermark for batch in lake.scan(PERP, "trades", window).batches()]
+        slack = 10 * SECOND
+        five = 5 * 3_600 * SECOND
+        assert marks == [
+            starts[0] + five,
+            *[starts[1] - slack] * 2,
+            *[starts[2] - slack] * 2,
+            None,
+        ]
+
+    def test_a_row_before_what_was_promised_is_an_error(self) -> None:
+        url = f"memory://{uuid.uuid4()}"
+        store = Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+        early = MIDNIGHT - 20 * SECOND
+        store.put(tick_path(), parquet(trades([MIDNIGHT - 1])))
+        store.put(
+            tick_path(day=NEXT_DAY), parquet(trades([early, MIDNIGHT + SECOND]), write_statistics=False)
+        )
+        window = Window(MIDNIGHT - 60 * SECOND, MIDNIGHT + 60 * SECOND)
+        with pytest.raises(CorruptObjectError, match=r"20.000 s before its day 2024-08-09") as caught:
+            list(Lake(url).scan(PERP, "trades", window).batches())
+        assert caught.value.url == f"{url}/{tick_path(day=NEXT_DAY)}"
+        assert "partition_slack" in str(caught.value)
+        wide = Lake(url, partition_slack=20 * SECOND).scan(PERP, "trades", window)
+        assert wide.to_table()["ts_init"].to_pylist() == [early, MIDNIGHT - 1, MIDNIGHT + SECOND]
+        # A window that the row is not in does not mind it.
+        after = Lake(url).scan(PERP, "trades", Window(early + 1, MIDNIGHT + 60 * SECOND))
+        assert after.to_table()["ts_init"].to_pylist() == [MIDNIGHT - 1, MIDNIGHT + SECOND]
+
+
+HOUR = 3_600 * SECOND
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_row_without_a_clock_counts_to_one_window_whatever_the_windows_are(statistics: bool) -> None:
+    lake, store = memory()
+    # Four rows an hour; the third group of six has no time at all, and the last row one beyond all clocks.
+    times: list[int | None] = [DAY_START + n * HOUR // 4 for n in range(96)]
+    undated = [0, 7, *range(12, 18), 50, 95]
+    for row in undated:
+        times[row] = None if row < 95 else -1
+    table = trades([0] * 96, ts_event=[DAY_START + n * HOUR // 4 for n in range(96)])
+    table = table.set_column(table.schema.names.index("ts_init"), "ts_init", pa.array(times, pa.int64()))
+    store.put(tick_path(), parquet(table, rows_per_group=6, write_statistics=statistics))
+    store.put(tick_path(day=NEXT_DAY), parquet(trades([MIDNIGHT + n * HOUR for n in range(3)])))
+
+    def kept(window: Window) -> list[int]:
+        converter = Converter(SPEC, "trades", on_bad_row="quarantine")
+        for batch in lake.scan(PERP, "trades", window).batches():
+            source = batch.table, batch.dialect
+            position = {"first_row": batch.first_row, "undated": batch.undated}
+            list(converter.push(*source, watermark=batch.watermark, window=window, **position))
+        return [row for bad in converter.quarantined for row in bad["row"].to_pylist()]
+
+    assert kept(Window.of_day(DAY)) == undated
+    assert kept(Window(DAY_START, MIDNIGHT + 3 * HOUR)) == undated
+    by_hour = [kept(Window(DAY_START + n * HOUR, DAY_START + (n + 1) * HOUR)) for n in range(24)]
+    assert sorted(row for rows in by_hour for row in rows) == undated
+    assert kept(Window(MIDNIGHT, MIDNIGHT + HOUR)) == []
+
+
+def test_text_in_views_is_read(tmp_path: Path) -> None:
+    table = trades([NOON.start + n for n in (2, 0, 1)])
+    table = table.set_column(
+        table.schema.names.index("trade_id"), "trade_id", table["trade_id"].cast(pa.string_view())
+    )
+    path = tmp_path / tick_path()
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    assert pq.read_schema(path).field("trade_id").type == pa.string_view()
+    scan = Lake(tmp_path).scan(PERP, "trades", Window(NOON.start, NOON.start + 2))
+    assert scan.to_table()["trade_id"].to_pylist() == ["1", "2"]
+    nothing = Lake(tmp_path).scan(PERP, "trades", Window(NOON.start + 5, NOON.start + 6)).to_table()
+    assert nothing.schema == scan.to_table().schema
+
+
 class TestDialects:
     def test_unknown_columns_are_refused_with_file_and_instrument(self) -> None:
         lake, store = memory()
@@ -280,7 +433,13 @@ class TestInstruments:
         assert table.equals(pq.read_table(path))
         assert (source.rows, source.size, source.url) == (6, path.stat().st_size, path.as_uri())
         assert lake.instruments(DAY)[0] is table
+        assert lake.instruments("2024-08-08")[0] is table
         assert lake.transfer.requests == 1
+        lake.forget()
+        assert lake.instruments(DAY)[0].equals(table)
+        assert lake.transfer.requests == 2
+        with pytest.raises(ValueError, match="ISO 8601"):
+            lake.instruments("yesterday")
 
     def test_a_day_without_list_and_a_lake_without_lists(self, tmp_path: Path) -> None:
         with pytest.raises(ObjectNotFoundError) as caught:
@@ -320,6 +479,25 @@ class TestFacade:
             Lake("gs://b").scan("BTC", "trades", NOON)
         with pytest.raises(ValueError, match="not a data type"):
             Lake("gs://b").scan(PERP, "quotes", NOON)
+        with pytest.raises(TypeError, match="start and end"):
+            Lake("gs://b").scan(PERP, "trades", "2024-08-08")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="ts_event"):
+            Lake("gs://b").scan(PERP, "trades", NOON, dialect={"unit": "us"})
+
+    def test_plain_values_do(self) -> None:
+        lake, store = memory()
+        store.put(tick_path(), parquet(pa.table({"px": [1.0], "qty": [1.0], "t": [NOON.start]})))
+        dialect = {"price": "px", "size": "qty", "ts_event": "t", "unit": "ns"}
+        scan = lake.scan(PERP, "trades", ("2024-08-08T12:00:00Z", NOON.end), dialect=dialect)
+        assert scan.window == NOON
+        assert scan.to_table().num_rows == 1
+
+    def test_a_listing_is_in_the_order_of_paths(self, tmp_path: Path) -> None:
+        paths = [tick_path(f"A:SPOT:{name}", day) for day in (DAY, NEXT_DAY) for name in "ABCDEF"]
+        for path in reversed(paths):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch()
+        assert [file.path for file in Lake(tmp_path).list()] == paths
 
     def test_reprs_are_short_and_exact(self) -> None:
         lake, store = memory()
@@ -458,7 +636,7 @@ def test_real_windows_are_what_duckdb_finds(real_lake: Path, key: str, data_type
         Window.parse("2024-08-08T23:59:58Z", "2024-08-09T00:00:00Z"),
         Window.parse("2024-08-09T00:00:00Z", "2024-08-09T00:00:01Z"),
     ):
-        got = lake.scan(key, data_type, window).to_table()
+        got = lake.scan(key, data_type, window).to_table(on_hole="skip")
         clock = got.column_names[0]
         unit = 1 if clock == "ts_init" else 1_000
         relation = duckdb.sql(

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 from types import ModuleType
 
 import pytest
@@ -18,6 +19,13 @@ def test_every_public_name_is_what_it_says_and_documented(name):
     assert not isinstance(value, ModuleType)
     assert value.__name__ == name
     assert value.__doc__
+
+
+def test_the_version_and_all_errors_are_at_hand():
+    assert ticklake.__version__ == version("ticklake")
+    assert issubclass(ticklake.errors.MissingDataError, ticklake.TicklakeError)
+    assert ticklake.DialectConfig(unit="ns", ts_event="t").unit == "ns"
+    assert "InstrumentDefinition" in ticklake.__all__
 
 
 def test_unknown_names_are_attribute_errors():

@@ -13,12 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ticklake.backtesting.prices import PRICES_SCHEMA
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.report import write_report
 from ticklake.report.charts import charts
 from ticklake.report.model import money, number, percent, primary_currency
+from ticklake.report.thinning import extremes, stretches
 
 START = dt.datetime(2024, 8, 8, 23, 55, tzinfo=dt.UTC)
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -55,10 +58,14 @@ class FakeRun:
             "fees": {"USDT": 0.25},
             "turnover": {"USDT": 5000.0},
             "win_rate": {"USDT": None},
-            "sharpe": None,
+            "sharpe": {"USDT": 1.25, "BTC": None},
+            "orders_by_status": {"DENIED": 1, "FILLED": 1},
             "statistics": {"pnl": {self.text: {"a": None}}},
             "notes": [self.text],
-            "log": {"counts": {"WARN": 2}, "samples": []},
+            "log": {
+                "counts": {"WARN": 2},
+                "kinds": [{"level": "WARN", "message": f"# of {self.text}", "count": 2}],
+            },
             "data": self.data,
         }
 
@@ -151,7 +158,7 @@ def page(run: FakeRun, folder: Path) -> tuple[str, Page]:
 
 def test_everything_is_in_the_page(tmp_path: Path) -> None:
     text, parsed = page(FakeRun(), tmp_path)
-    assert parsed.addresses == ["positions.parquet", "fills.parquet", "orders.parquet"]
+    assert parsed.addresses == ["positions.parquet", "fills.parquet", "orders.parquet", "engine-log.jsonl"]
     assert not {"link", "iframe", "img", "object", "embed", "form"} & set(parsed.tags)
     assert "default-src 'none'" in text
     assert len(text) < 8_000_000
@@ -181,17 +188,28 @@ def test_values_are_shown_as_text(tmp_path: Path) -> None:
 
 def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
     _, parsed = page(FakeRun(), tmp_path)
-    for expected in ("+12.50 USDT", "+1.25 %", "−0.1 %", "5,000 USDT", "0.25 USDT", "2 warnings"):
+    for expected in ("+12.50 USDT", "+1.25 %", "−0.1 %", "5,000 USDT", "0.25 USDT", "1.25"):
         assert expected in parsed.shown, expected
     assert "Net PnL in BTC" in parsed.shown
+    assert "Orders denied1" in parsed.shown
+    assert "2 warnings, by kind" in parsed.shown
     assert "Complete: no holes" in parsed.shown
 
 
 def test_holes_and_quarantined_rows_are_told(tmp_path: Path) -> None:
-    _, parsed = page(FakeRun(data={"rows": {}, "holes": ["2024-08-10"], "quarantined": 12}), tmp_path)
+    data = {
+        "rows": {},
+        "holes": ["2024-08-10"],
+        "quarantined": 12,
+        "quarantine_reasons": {"price is NaN": 11, "size is 0": 1},
+        "quarantine": "/somewhere/catalog/quarantine",
+        "warnings": ["3 books are crossed"],
+    }
+    _, parsed = page(FakeRun(data=data), tmp_path)
     assert "Not complete" in parsed.shown
-    assert "2024-08-10" in parsed.shown
-    assert "12 rows" in parsed.shown
+    for expected in ("2024-08-10", "12 rows", "price is NaN11", "size is 01", *map(str, data["warnings"])):
+        assert expected in parsed.shown, expected
+    assert "/somewhere/catalog/quarantine" in parsed.shown
     _, parsed = page(FakeRun(data={}), tmp_path)
     assert "Nothing was recorded" in parsed.shown
 
@@ -203,13 +221,66 @@ def test_long_tables_are_cut_and_say_so(tmp_path: Path) -> None:
 
 
 def test_many_fills_become_few_markers_and_keep_the_largest() -> None:
-    run = FakeRun(fills_count=50_000)
+    run = FakeRun(fills_count=10_000)
     price = charts(run)[0]
     markers = [trace for trace in price.data if trace["mode"] == "markers"]
     shown = sum(len(trace["x"]) for trace in markers)
-    assert shown <= 1_500
-    assert f"{shown:,} of 50,000" in price.note
-    assert any("50,000" in label for trace in markers for label in trace["text"])
+    assert shown <= 400
+    assert f"{shown:,} of 10,000" in price.note
+    assert any("10,000" in label for trace in markers for label in trace["text"])
+
+
+def test_a_busy_position_is_its_mean_and_range() -> None:
+    """Every second one more is bought than sold."""
+    position = charts(FakeRun(fills_count=10_000))[1]
+    lowest, highest, mean = position.data
+    for low, middle, high in zip(lowest["y"], mean["y"], highest["y"], strict=True):
+        assert low <= middle <= high
+    assert len(mean["x"]) < 300
+    assert "10,000 changes" in position.note
+    quiet = charts(FakeRun(fills_count=5))[1]
+    assert [trace["y"] for trace in quiet.data] == [[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 3.0]]
+
+
+def test_times_of_all_charts_stand_above_each_other() -> None:
+    assert len({tuple(chart.layout["xaxis"]["range"]) for chart in charts(FakeRun())}) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(-50, 50)), min_size=1, max_size=300),
+    st.integers(4, 100),
+)
+def test_a_thinned_series_keeps_ends_extremes_and_every_fall_between_cells(
+    points: list[tuple[int, int]], most: int
+) -> None:
+    points.sort(key=lambda point: point[0])
+    times, values = [at for at, _ in points], [value for _, value in points]
+    kept = extremes(times, values, most)
+    assert len(kept) <= most
+    assert kept == sorted(set(kept))
+    assert {kept[0], kept[-1]} == {0, len(points) - 1}
+    assert {min(values), max(values)} <= {values[index] for index in kept}
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 1_200), st.integers(-5, 5)), max_size=60),
+    st.integers(1, 40),
+)
+def test_a_stretch_has_the_mean_and_range_of_each_of_its_moments(
+    points: list[tuple[int, int]], count: int
+) -> None:
+    steps = dict(sorted(points))
+    found = stretches(list(steps), list(steps.values()), 0, 1_000, count)
+
+    def value(at: int) -> int:
+        return next((steps[time] for time in reversed(steps) if time <= at), 0)
+
+    ends = [*(part.start for part in found[1:]), 1_000]
+    assert len(found) <= count
+    for part, end in zip(found, ends, strict=True):
+        inside = [value(at) for at in range(part.start, end)]
+        assert part.mean == pytest.approx(sum(inside) / len(inside))
+        assert (part.lowest, part.highest) == (min(inside), max(inside))
 
 
 def test_a_run_without_fills_has_a_report(tmp_path: Path) -> None:

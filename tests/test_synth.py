@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ticklake.errors import ConfigError
 from ticklake.synth import (
     BTC_PERPETUAL,
     BTC_SPOT,
@@ -365,6 +366,28 @@ def test_writing_over_a_lake_replaces_its_files(tmp_path: Path) -> None:
     lake = write_synthetic_lake(tmp_path, trades_per_day=30, **sizes)
     assert [pq.read_metadata(file.path).num_rows for file in lake.files] == [30, 10]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("content", ["real ticks", "no Parquet"])
+@pytest.mark.parametrize("file", ["data_type-trades/*.parquet", "instruments.parquet"])
+def test_files_that_are_not_synthetic_are_never_replaced(tmp_path: Path, file: str, content: str) -> None:
+    sizes = {"days": 2, "instruments": [BTC_PERPETUAL], "trades_per_day": 30, "snapshots_per_day": 10}
+    made = tmp_path / "made"
+    write_synthetic_lake(made, start=START, **sizes)
+    second_day = f"day-{START + dt.timedelta(days=1)}"
+    (last,) = made.rglob(f"{second_day}/{file}")
+    theirs = tmp_path / "theirs" / last.relative_to(made)
+    theirs.parent.mkdir(parents=True)
+    if content == "real ticks":
+        # The same rows, written by somebody else.
+        pl.read_parquet(last).write_parquet(theirs)
+    else:
+        theirs.write_bytes(b"precious")
+    before = theirs.read_bytes()
+    with pytest.raises(ConfigError, match=f"{theirs.name}.*not marked as synthetic"):
+        write_synthetic_lake(tmp_path / "theirs", start=START, **sizes)
+    assert [path for path in (tmp_path / "theirs").rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ticklake.types import (
     Window,
     format_nanos,
     merge_windows,
+    parse_day,
     parse_nanos,
     subtract_windows,
 )
@@ -57,6 +58,8 @@ def test_points_in_time_are_read_exactly(value, nanos):
         ("2024-08-09T00:00:00.0000000001Z", "ISO 8601"),
         ("1969-12-31T23:59:59Z", "outside"),
         ("2300-01-01", "outside"),
+        (1.5, "not a point in time"),
+        (None, "not a point in time"),
         (-1, "outside"),
         (True, "point in time"),
     ],
@@ -133,6 +136,40 @@ def test_data_types_know_their_depth_and_folder():
     for name in ("quotes", "book_snapshot_0", "book_snapshot_", "Trades"):
         with pytest.raises(ValueError, match="not a data type"):
             DataType(name)
+
+
+def test_the_last_day_ends_where_time_does():
+    last = Window.of_day(dt.date(2262, 4, 11))
+    assert last.end == MAX
+    late = Window.parse("2262-04-11T01:00:00Z", "2262-04-11T02:00:00Z")
+    assert late.split_days() == (late,)
+
+
+def test_days_are_those_of_utc():
+    day = dt.date(2024, 8, 8)
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    for value in (day, "2024-08-08", "2024-08-08T23:59:59Z", dt.datetime(2024, 8, 9, 8, 59, tzinfo=tokyo)):
+        assert parse_day(value) == day
+    with pytest.raises(ValueError, match="2024-08-08T23:55:00Z"):
+        parse_day("8 August")
+
+
+def test_plain_values_are_taken_and_others_refused():
+    window = Window.parse("2024-08-08", "2024-08-09")
+    assert Window.of(window) is window
+    assert Window.of(("2024-08-08", dt.date(2024, 8, 9))) == window
+    assert InstrumentKey.of("A:B:C") == InstrumentKey.of(InstrumentKey("A:B:C"))
+    assert DataType.of("trades") == DataType.of(DataType("trades"))
+    for of, bad, wanted in [
+        (Window.of, "2024-08-08", "start and end"),
+        (Window.of, ("2024-08-08",), "start and end"),
+        (Window.of, None, "a Window"),
+        (InstrumentKey.of, None, "InstrumentKey"),
+        (InstrumentKey.of, DataType("trades"), "InstrumentKey"),
+        (DataType.of, 5, "DataType"),
+    ]:
+        with pytest.raises(TypeError, match=wanted):
+            of(bad)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_a_run_folder_holds_everything_and_loads_back(real_lake, tmp_path):
         "positions.parquet",
         "account.parquet",
         "equity.parquet",
+        "prices.parquet",
         "provenance.json",
         "report.html",
     }
@@ -140,14 +141,14 @@ def test_the_rows_of_the_summary_are_the_rows_of_the_window(real_lake, tmp_path)
 
 
 def test_offline_runs_from_the_catalog_or_not_at_all(real_lake, tmp_path):
-    values = local(
-        tmp_path, real_lake, window={"start": "2024-08-08T23:57:00Z", "end": "2024-08-09T00:00:00Z"}
-    )
+    lake = tmp_path / "lake"
+    lake.symlink_to(real_lake)
+    values = local(tmp_path, lake, window={"start": "2024-08-08T23:57:00Z", "end": "2024-08-09T00:00:00Z"})
     with pytest.raises(NotCachedError, match=r"ticklake coverage"):
         ticklake.backtest(values, offline=True)
     online = ticklake.backtest(values)
-    # A server that does not exist is never asked.
-    values["lake"] = {"ticks": "http://127.0.0.1:9", "instruments": "http://127.0.0.1:9"}
+    # A lake that is not there is never asked.
+    lake.unlink()
     offline = ticklake.backtest(values, offline=True)
     assert offline.summary["results_digest"] == online.summary["results_digest"]
 
@@ -216,6 +217,47 @@ def test_a_wrong_config_moves_nothing(tmp_path, change, words):
         assert word in str(caught.value)
     assert not (tmp_path / "catalog").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_relative_runs_folder_and_this_process_will_do(real_lake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    shares: list[float] = []
+    values = local(tmp_path, real_lake, runs="my runs")
+    run = ticklake.backtest(values, in_process=True, on_simulated=shares.append)
+    assert run.path == Path("my runs") / run.id
+    assert ticklake.Run.load(Path("my runs") / run.id).summary["fills"] > 0
+
+
+def test_a_runs_folder_that_is_a_file_moves_nothing(real_lake, tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(ConfigError, match="runs: "):
+        ticklake.backtest(local(tmp_path, real_lake))
+    assert not (tmp_path / "catalog").exists()
+
+
+def test_a_cash_account_for_a_perpetual_moves_nothing(tmp_path):
+    values = config_of(tmp_path, str(tmp_path / "no-ticks"), str(tmp_path / "no-lists"))
+    values["venues"]["BINANCE"]["account"] = "CASH"
+    with pytest.raises(ConfigError, match=r"venues\.BINANCE\.account: .*PERPETUAL:BTC-USDT@LIN"):
+        ticklake.backtest(values)
+
+
+def test_an_account_that_is_overdrawn_and_orders_that_are_denied_are_told(real_lake, tmp_path):
+    values = local(tmp_path, real_lake)
+    values["venues"]["BINANCE"]["balances"] = ["10 USDT"]
+    values["instruments"], values["strategies"] = values["instruments"][:1], values["strategies"][:1]
+    values["window"]["end"] = "2024-08-09T00:00:00Z"
+    values["strategies"][0]["config"]["size"] = "1"
+    run = ticklake.backtest(values)
+    denied = run.summary["orders_by_status"]["DENIED"]
+    notes = "\n".join(run.summary["notes"])
+    assert f"{denied:,} orders were denied" in notes
+    assert "MARGIN_EXCEEDS_FREE_BALANCE" in notes
+    assert "the balance of BINANCE-001 fell below zero" in notes
+    reasons = [row["reason"] for row in run.orders.to_pylist() if row["status"] == "DENIED"]
+    assert len(reasons) == denied
+    assert all(reasons)
 
 
 def test_secrets_of_the_config_end_nowhere(real_lake, tmp_path):

@@ -1,6 +1,7 @@
 """Backtest NautilusTrader strategies straight from a tick-data lake in object storage.
 
-The names below are imported when they are first used, so that importing the package costs nothing.
+The names below are imported when they are first used, so that importing the package costs nothing. All errors
+that a caller can see are in `ticklake.errors`; `ticklake.__version__` is the installed version.
 """
 
 from __future__ import annotations
@@ -8,15 +9,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ticklake import errors as errors
+
 if TYPE_CHECKING:
     from ticklake.backtesting import Run, backtest
     from ticklake.catalog import Catalog, Coverage
-    from ticklake.config import RunConfig, StorageConfig, load_config, parse_config
+    from ticklake.config import (
+        DialectConfig,
+        InstrumentDefinition,
+        RunConfig,
+        StorageConfig,
+        load_config,
+        parse_config,
+    )
     from ticklake.conversion import Conversion, convert
     from ticklake.errors import TicklakeError
     from ticklake.fetching import FetchReport, FetchRequest, fetch, plan_fetch, requests_of
     from ticklake.lake import Lake, Scan, ScanPlan
     from ticklake.types import BookAs, DataType, InstrumentKey, InstrumentSpec, Window
+
+    __version__: str
 
 _HOMES = {
     "BookAs": "types",
@@ -24,8 +36,10 @@ _HOMES = {
     "Conversion": "conversion",
     "Coverage": "catalog",
     "DataType": "types",
+    "DialectConfig": "config",
     "FetchReport": "fetching",
     "FetchRequest": "fetching",
+    "InstrumentDefinition": "config",
     "InstrumentKey": "types",
     "InstrumentSpec": "types",
     "Lake": "lake",
@@ -51,8 +65,10 @@ __all__ = [
     "Conversion",
     "Coverage",
     "DataType",
+    "DialectConfig",
     "FetchReport",
     "FetchRequest",
+    "InstrumentDefinition",
     "InstrumentKey",
     "InstrumentSpec",
     "Lake",
@@ -74,9 +90,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version(__name__)
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

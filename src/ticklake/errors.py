@@ -18,6 +18,7 @@ __all__ = [
     "LakeError",
     "MissingDataError",
     "NotCachedError",
+    "NotListedError",
     "ObjectChangedError",
     "ObjectNotFoundError",
     "PrecisionError",
@@ -86,6 +87,10 @@ def _rebuild(cls: type[TicklakeError], message: str, state: dict[str, object]) -
 
 class ConfigError(TicklakeError, ValueError):
     """The configuration or an argument is not usable; nothing was read or written."""
+
+
+class NotListedError(ConfigError, LookupError):
+    """The lake's instrument list of a day has no such instrument."""
 
 
 class LakeError(TicklakeError, OSError):

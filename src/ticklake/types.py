@@ -16,9 +16,11 @@ __all__ = [
     "DataType",
     "InstrumentKey",
     "InstrumentSpec",
+    "Moment",
     "Window",
     "format_nanos",
     "merge_windows",
+    "parse_day",
     "parse_nanos",
     "subtract_windows",
 ]
@@ -35,7 +37,11 @@ _ISO = re.compile(
 )
 
 
-def parse_nanos(value: str | int | dt.datetime | dt.date) -> int:
+type Moment = str | int | dt.datetime | dt.date
+"""A point in time, in any form that `parse_nanos` takes."""
+
+
+def parse_nanos(value: Moment) -> int:
     """Return a point in time as nanoseconds since the UNIX epoch (UTC).
 
     Args:
@@ -44,7 +50,7 @@ def parse_nanos(value: str | int | dt.datetime | dt.date) -> int:
 
     Raises:
         ValueError: The text is not ISO 8601, a time has no zone, or the point lies before 1970 or
-            after 2262 (the range of a timestamp in nanoseconds).
+            after 2262 (the range of a timestamp in nanoseconds); or the value is none of these.
     """
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is not a point in time")
@@ -57,8 +63,13 @@ def parse_nanos(value: str | int | dt.datetime | dt.date) -> int:
         nanos = (delta.days * 86_400 + delta.seconds) * NANOS_PER_SECOND + delta.microseconds * 1_000
     elif isinstance(value, dt.date):
         nanos = (value - _EPOCH).days * NANOS_PER_DAY
-    else:
+    elif isinstance(value, str):
         nanos = _parse_iso(value)
+    else:
+        raise ValueError(
+            f"{value!r} is not a point in time; give ISO 8601 text like 2024-08-08T23:55:00Z, an aware "
+            "datetime, a date, or integer nanoseconds"
+        )
     if not 0 <= nanos <= _MAX_NANOS:
         raise ValueError(f"{value!r} lies outside 1970-01-01 to 2262-04-11")
     return nanos
@@ -76,6 +87,15 @@ def _parse_iso(text: str) -> int:
     except ValueError as exc:
         raise ValueError(f"{text!r} is not an ISO 8601 time: {exc}") from exc
     return parse_nanos(moment) + int((match["fraction"] or "0").ljust(9, "0"))
+
+
+def parse_day(value: Moment) -> dt.date:
+    """Return the UTC day of a point in time in any form that `parse_nanos` takes.
+
+    Raises:
+        ValueError: As `parse_nanos` does.
+    """
+    return _EPOCH + dt.timedelta(days=parse_nanos(value) // NANOS_PER_DAY)
 
 
 def format_nanos(nanos: int) -> str:
@@ -106,15 +126,29 @@ class Window:
             )
 
     @classmethod
-    def parse(cls, start: str | int | dt.datetime | dt.date, end: str | int | dt.datetime | dt.date) -> Self:
+    def parse(cls, start: Moment, end: Moment) -> Self:
         """Return the window between two points in any form that `parse_nanos` takes; `end` is exclusive."""
         return cls(parse_nanos(start), parse_nanos(end))
 
     @classmethod
+    def of(cls, window: Window | tuple[Moment, Moment]) -> Window:
+        """Return a window as it is, or the one between two points in time.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: As `parse` does.
+        """
+        if isinstance(window, Window):
+            return window
+        if not isinstance(window, tuple | list) or len(window) != 2:
+            raise TypeError(f"{window!r} is not a window; give a Window, or its start and end as a pair")
+        return cls.parse(*window)
+
+    @classmethod
     def of_day(cls, day: dt.date) -> Self:
-        """Return the window of one UTC day."""
+        """Return the window of one UTC day; the last one, 2262-04-11, ends where time does."""
         start = parse_nanos(day)
-        return cls(start, start + NANOS_PER_DAY)
+        return cls(start, min(start + NANOS_PER_DAY, _MAX_NANOS))
 
     @classmethod
     def from_closed(cls, first: int, last: int) -> Self:
@@ -200,6 +234,20 @@ class InstrumentKey:
         ):
             raise ValueError(f"instrument key {self.text!r} has characters that cannot be part of a path")
 
+    @classmethod
+    def of(cls, key: str | InstrumentKey) -> InstrumentKey:
+        """Return a key as it is, or that of a text.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: The text is not a key.
+        """
+        if isinstance(key, InstrumentKey):
+            return key
+        if not isinstance(key, str):
+            raise TypeError(f"{key!r} is not an instrument key; give an InstrumentKey or its text")
+        return cls(key)
+
     @property
     def venue(self) -> str:
         """The lake's venue, for example `BINANCE-FUTURES`."""
@@ -253,6 +301,20 @@ class DataType:
                 f"{self.name!r} is not a data type; known are trades and book_snapshot_N (N levels a side, "
                 "for example book_snapshot_5)"
             )
+
+    @classmethod
+    def of(cls, data_type: str | DataType) -> DataType:
+        """Return a data type as it is, or that of a name.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: The name is not known.
+        """
+        if isinstance(data_type, DataType):
+            return data_type
+        if not isinstance(data_type, str):
+            raise TypeError(f"{data_type!r} is not a data type; give a DataType or its name, like trades")
+        return cls(data_type)
 
     @property
     def depth(self) -> int | None:

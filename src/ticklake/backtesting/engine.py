@@ -18,10 +18,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import nautilus_trader
 import pyarrow.parquet as pq
@@ -38,6 +38,7 @@ from nautilus_trader.execution import MakerTakerFeeModel, StaticLatencyModel
 from nautilus_trader.model import Currency, InstrumentId, NautilusDataType, Venue
 from nautilus_trader.portfolio import PortfolioConfig
 
+from ticklake.backtesting.equity import EquityCurve, equity_step_ms
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.log import ENGINE_LOG
 from ticklake.backtesting.prices import write_prices
@@ -54,7 +55,7 @@ from ticklake.config import VenueConfig
 from ticklake.errors import BacktestError
 from ticklake.types import CatalogType, Window
 
-__all__ = ["equity_step_ms", "simulate"]
+__all__ = ["simulate"]
 
 # Books before trades; see above.
 _DATA_TYPES = {
@@ -69,42 +70,40 @@ _LOG_LEVELS = {
     "INFO": LogLevel.INFO,
     "DEBUG": LogLevel.DEBUG,
 }
-_EQUITY_POINTS = 3_000
-_EQUITY_STEPS_MS = (
-    100,
-    250,
-    500,
-    1_000,
-    2_000,
-    5_000,
-    10_000,
-    15_000,
-    30_000,
-    60_000,
-    300_000,
-    900_000,
-    3_600_000,
-)
+
+_SECONDS_BETWEEN_REPORTS = 0.2
 
 
-def simulate(job: EngineJob, folder: Path) -> EngineOutcome:
+def simulate(
+    job: EngineJob, folder: Path, on_simulated: Callable[[float], None] | None = None
+) -> EngineOutcome:
     """Run a job in this process and write its result tables into a folder.
 
-    The folder must exist; it gets `orders.parquet`, `fills.parquet`, `positions.parquet`, `account.parquet`,
-    `equity.parquet`, `prices.parquet` and the engine's warnings and errors as `engine-log.jsonl`. What the
-    engine and the strategies print goes to standard error.
+    The folder must exist, and its path be absolute; it gets `orders.parquet`, `fills.parquet`,
+    `positions.parquet`, `account.parquet`, `equity.parquet`, `prices.parquet` and the engine's warnings and
+    errors as `engine-log.jsonl`. What the engine and the strategies print goes to standard error.
+
+    Args:
+        job: What to run.
+        folder: Where the results go.
+        on_simulated: Called a few times a second with the share of the window that was replayed.
 
     Raises:
         BacktestError: The catalog does not hold what the job needs, the engine refused the job, or a
             strategy raised an exception.
         ConfigError: A strategy cannot be imported or constructed.
     """
-    view = build_view(job, folder / ".view")
-    with importable(job.search_path), _stdout_on_stderr():
-        return _run(job, view, folder)
+    try:
+        view = build_view(job, folder / ".view")
+        with importable(job.search_path), _stdout_on_stderr():
+            return _run(job, view, folder, on_simulated)
+    except OSError as exc:
+        raise BacktestError(f"the catalog cannot be read, or the run folder not written: {exc}") from exc
 
 
-def _run(job: EngineJob, view: CatalogView, folder: Path) -> EngineOutcome:
+def _run(
+    job: EngineJob, view: CatalogView, folder: Path, on_simulated: Callable[[float], None] | None
+) -> EngineOutcome:
     failure = Failure()
     strategies = [
         load_strategy(strategy, f"strategies[{index}]") for index, strategy in enumerate(job.strategies)
@@ -112,10 +111,14 @@ def _run(job: EngineJob, view: CatalogView, folder: Path) -> EngineOutcome:
     try:
         node = BacktestNode([_run_config(job, view, folder)])
         node.build()
+        equity = EquityCurve(
+            node.get_engine_portfolio(job.run_id), sorted(job.venues), job.window, _equity_step_ms(job)
+        )
         for strategy in strategies:
-            guard(strategy, failure)
+            guard(strategy, failure, _reporter(job.window, on_simulated) if on_simulated else None)
+            equity.watch(strategy)
             node.add_strategy(job.run_id, strategy)
-        node.add_actor(job.run_id, _LastMoment(job.window))
+        node.add_actor(job.run_id, _Edges(job.window, equity))
         started = time.perf_counter()
         result = node.run()[0]
         seconds = time.perf_counter() - started
@@ -125,13 +128,12 @@ def _run(job: EngineJob, view: CatalogView, folder: Path) -> EngineOutcome:
         raise BacktestError(f"the engine refused the run: {exc}") from exc
     if failure:
         raise _strategy_error(failure)
-    _write_tables(job, node, folder)
+    _write_tables(job, node, equity.rows(), folder)
     write_prices(view.files, job.window, folder / "prices.parquet")
     outcome = EngineOutcome(
         events=result.iterations,
         seconds=seconds,
         pnl_statistics={code: _defined(values) for code, values in sorted(result.stats_pnls.items())},
-        return_statistics=_defined(result.stats_returns),
         general_statistics=_defined(result.stats_general),
         notes=view.notes,
         engine_version=nautilus_trader.__version__,
@@ -140,23 +142,38 @@ def _run(job: EngineJob, view: CatalogView, folder: Path) -> EngineOutcome:
     return outcome
 
 
-class _LastMoment(DataActor):
-    """Takes the engine's clocks to the end of the window before strategies are stopped.
+class _Edges(DataActor):
+    """Begins the equity curve, and takes the engine's clocks to the end of the window.
 
-    They would be stopped at the time of the last timer that happened to run, the equity curve's among them.
+    Without it, strategies would be stopped at the time of the last row.
     """
 
     # The engine's base class is made in __new__, with the configuration or nothing.
-    def __new__(cls, window: Window) -> Self:  # noqa: ARG004
+    def __new__(cls, *_: object) -> Self:
         return super().__new__(cls)
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, equity: EquityCurve) -> None:
         super().__init__()
-        # The last whole microsecond: without pandas, Arrow gives Python no finer times.
-        self.nanos = max(window.start, window.closed[1] // 1_000 * 1_000)
+        self.window, self.equity = window, equity
 
     def on_start(self) -> None:
-        self.clock.set_time_alert_ns("end of window", self.nanos)
+        self.equity.begin()
+        # The last whole microsecond: without pandas, Arrow gives Python no finer times.
+        last = max(self.window.start, self.window.closed[1] // 1_000 * 1_000)
+        self.clock.set_time_alert_ns("end of window", last)
+
+
+def _reporter(window: Window, on_simulated: Callable[[float], None]) -> Callable[[int], None]:
+    """Return what turns engine times into shares of the window, a few of them a second."""
+    told = time.monotonic()
+
+    def report(nanos: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _SECONDS_BETWEEN_REPORTS:
+            told = time.monotonic()
+            on_simulated((nanos - window.start) / (window.end - window.start))
+
+    return report
 
 
 def _strategy_error(failure: Failure) -> BacktestError:
@@ -176,7 +193,7 @@ def _run_config(job: EngineJob, view: CatalogView, folder: Path) -> BacktestRunC
                 is_colored=False,
             ),
             data_engine=_data_engine_config(job, view),
-            portfolio=PortfolioConfig(equity_curve=True, snapshot_interval_ms=_equity_interval_ms(job)),
+            portfolio=PortfolioConfig(equity_curve=True, snapshot_interval_ms=_equity_step_ms(job)),
         ),
         id=job.run_id,
         chunk_size=max(job.engine.chunk_size, SEED_AFTER_ROWS),
@@ -229,30 +246,21 @@ def _venue_config(name: str, venue: VenueConfig) -> BacktestVenueConfig:
     )
 
 
-def _equity_interval_ms(job: EngineJob) -> int:
-    if job.engine.equity_interval is not None:
-        return max(1, job.engine.equity_interval // 1_000_000)
-    return equity_step_ms(job.window)
+def _equity_step_ms(job: EngineJob) -> int:
+    return equity_step_ms(job.window, job.engine.equity_interval)
 
 
-def equity_step_ms(window: Window) -> int:
-    """Return a round spacing that gives a window's equity curve some thousand points, in milliseconds."""
-    length = (window.end - window.start) // 1_000_000
-    return next((step for step in _EQUITY_STEPS_MS if length <= step * _EQUITY_POINTS), 86_400_000)
-
-
-def _write_tables(job: EngineJob, node: BacktestNode, folder: Path) -> None:
+def _write_tables(job: EngineJob, node: BacktestNode, equity: Iterable[dict[str, Any]], folder: Path) -> None:
     cache, portfolio = node.get_engine_cache(job.run_id), node.get_engine_portfolio(job.run_id)
     found = [portfolio.account(Venue(name)) for name in sorted(job.venues)]
     accounts = [account for account in found if account is not None]
     orders = cache.orders()
-    snapshots = [snapshot for account in accounts for snapshot in portfolio.snapshots(account.id)]
     tables = {
         "orders": orders_table(orders),
         "fills": fills_table(orders, {str(item.id): item for item in cache.instruments()}),
         "positions": positions_table(cache.position_snapshots(), cache.positions()),
         "account": account_table(accounts),
-        "equity": equity_table(snapshots),
+        "equity": equity_table(equity),
     }
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")

@@ -14,7 +14,7 @@ from typing import Any, Self
 from ticklake.config import EngineConfig, StrategyConfig, VenueConfig
 from ticklake.types import CatalogType, Window
 
-__all__ = ["EngineJob", "EngineOutcome", "InstrumentData"]
+__all__ = ["EngineJob", "EngineOutcome", "InstrumentData", "LogKind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,21 @@ class EngineJob:
 
 
 @dataclass(frozen=True, slots=True)
+class LogKind:
+    """A kind of record in the engine's log.
+
+    Attributes:
+        level: `WARN` or `ERROR`.
+        message: The message with `#` for every id, time and number.
+        count: How many records there are of it.
+    """
+
+    level: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOutcome:
     """What a run came to, besides the tables that lie in its folder.
 
@@ -106,22 +121,18 @@ class EngineOutcome:
         events: Data points that the engine processed (a group of deltas up to its `F_LAST` is one).
         seconds: Wall time of the replay alone.
         pnl_statistics: The engine's statistics of PnL by currency; None where they are undefined.
-        return_statistics: The engine's statistics of returns (Sharpe ratio and so on).
         general_statistics: The engine's other statistics.
         notes: What the user should know about how the run was set up.
-        log_counts: Records in the engine's log by level, `WARN` and `ERROR`.
-        log_samples: The first of those records, as text.
+        log: What the engine warned of, the most frequent first.
         engine_version: Version of nautilus_trader.
     """
 
     events: int
     seconds: float
     pnl_statistics: dict[str, dict[str, float | None]]
-    return_statistics: dict[str, float | None]
     general_statistics: dict[str, float | None]
     notes: tuple[str, ...] = ()
-    log_counts: dict[str, int] = field(default_factory=dict)
-    log_samples: tuple[str, ...] = ()
+    log: tuple[LogKind, ...] = ()
     engine_version: str = ""
 
     def to_json(self) -> str:
@@ -133,5 +144,5 @@ class EngineOutcome:
         """Return the outcome that `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         values["notes"] = tuple(values["notes"])
-        values["log_samples"] = tuple(values["log_samples"])
+        values["log"] = tuple(LogKind(**kind) for kind in values["log"])
         return cls(**values)

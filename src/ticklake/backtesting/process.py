@@ -30,6 +30,7 @@ def run_engine(
     *,
     in_process: bool = False,
     on_output: Callable[[str], None] | None = None,
+    on_simulated: Callable[[float], None] | None = None,
 ) -> EngineOutcome:
     """Run a job and leave its result tables in a folder.
 
@@ -39,19 +40,24 @@ def run_engine(
         in_process: Run in this process, for a debugger. A Rust panic then ends this process, and the engine's
             log goes where the first run of the process put it.
         on_output: Gets each line that the engine or a strategy prints; by default it goes to standard error.
+            In this process they go there always.
+        on_simulated: Called a few times a second, from a thread of its own, with the share of the window that
+            was replayed, while strategies are called.
 
     Raises:
         BacktestError: The engine refused the job, its process died, a strategy raised an exception, or
             fills were dropped.
         ConfigError: A strategy cannot be imported or constructed.
     """
+    # The engine takes no relative path, and the child's current directory is its own business.
+    folder = folder.absolute()
     try:
         if in_process:
             from ticklake.backtesting.engine import simulate
 
-            outcome = simulate(job, folder)
+            outcome = simulate(job, folder, on_simulated)
         else:
-            outcome = _in_child(job, folder, on_output or _to_stderr)
+            outcome = _in_child(job, folder, on_output or _to_stderr, on_simulated or _to_nobody)
     finally:
         shutil.rmtree(folder / ".view", ignore_errors=True)
     log = read_log(folder)
@@ -63,32 +69,42 @@ def run_engine(
             f"first: {log.first_dropped}",
             hint="The instrument's definition in the catalog is not that of this time; correct it.",
         )
-    return replace(outcome, log_counts=log.counts, log_samples=tuple(log.samples))
+    return replace(outcome, log=log.kinds)
 
 
-def _in_child(job: EngineJob, folder: Path, on_output: Callable[[str], None]) -> EngineOutcome:
+def _in_child(
+    job: EngineJob, folder: Path, on_output: Callable[[str], None], on_simulated: Callable[[float], None]
+) -> EngineOutcome:
     (folder / JOB).write_text(job.to_json(), encoding="utf-8")
+    progress, told = os.pipe()
     # -P keeps the current directory out of sys.path until strategies are imported: nothing there can
     # take the place of a module of the library.
     process = subprocess.Popen(  # noqa: S603 (this interpreter and our own module)
-        [sys.executable, "-P", "-m", "ticklake.backtesting.worker", str(folder.absolute())],
+        [sys.executable, "-P", "-m", "ticklake.backtesting.worker", str(folder), str(told)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=(told,),
         encoding="utf-8",
         errors="replace",
     )
+    os.close(told)
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    reader = threading.Thread(target=_relay, args=(process.stdout or (), on_output, last), daemon=True)
-    reader.start()
+    readers = [
+        threading.Thread(target=_relay, args=(process.stdout or (), on_output, last), daemon=True),
+        threading.Thread(target=_relay_progress, args=(progress, on_simulated), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
     try:
         process.wait()
     finally:
         # Also when Ctrl-C ended the wait.
         process.kill()
         process.wait()
-        reader.join()
+        for reader in readers:
+            reader.join()
         for pipe in (process.stdout, process.stdin):
             if pipe is not None:
                 pipe.close()
@@ -100,6 +116,16 @@ def _relay(lines: Iterable[str], on_output: Callable[[str], None], last: deque[s
     for line in lines:
         last.append(line)
         on_output(line)
+
+
+def _relay_progress(pipe: int, on_simulated: Callable[[float], None]) -> None:
+    with open(pipe, encoding="ascii") as lines:
+        for line in lines:
+            on_simulated(float(line))
+
+
+def _to_nobody(share: float) -> None:
+    """Take a report that nobody asked for."""
 
 
 def _to_stderr(line: str) -> None:
@@ -121,7 +147,7 @@ def _outcome(folder: Path, code: int, last: list[str]) -> EngineOutcome:
     raise BacktestError(
         f"the engine's process {ended}"
         + (f"; it last printed:\n{printed}" if printed else " and printed nothing"),
-        hint="Run with in_process=True in a debugger to see where.",
+        hint="Run with --in-process (in Python: in_process=True) in a debugger to see where.",
     )
 
 

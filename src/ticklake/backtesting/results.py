@@ -8,8 +8,10 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -21,18 +23,24 @@ from pydantic import SecretStr
 
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.process import run_engine
-from ticklake.backtesting.summary import figures, results_digest
+from ticklake.backtesting.summary import figures, remarks, results_digest
 from ticklake.config import RunConfig, StrategyConfig
-from ticklake.errors import BacktestError
+from ticklake.errors import BacktestError, ConfigError
 from ticklake.report import write_report
 from ticklake.types import format_nanos
 
-__all__ = ["Run", "execute", "new_run_id", "public_config", "run_folder"]
+__all__ = ["Run", "check_runs", "execute", "new_run_id", "public_config", "run_folder"]
 
 TABLES = ("orders", "fills", "positions", "account", "equity")
+_FILES = (
+    "summary.json",
+    "provenance.json",
+    "config.yaml",
+    *(f"{name}.parquet" for name in (*TABLES, "prices")),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One backtest: its config, figures, tables and provenance.
 
@@ -52,12 +60,23 @@ class Run:
             BacktestError: The folder holds no complete run.
         """
         folder = Path(path)
-        if not (folder / "summary.json").is_file():
-            raise BacktestError(f"{folder} holds no run: it has no summary.json")
-        run = cls(folder.name, folder)
-        if run.summary.get("id") != folder.name:
-            run = cls(str(run.summary["id"]), folder)
-        return run
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            found = f"it lacks {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
+            inside = sorted(inner.parent.name for inner in folder.glob("*/summary.json"))
+            raise BacktestError(
+                f"{folder} holds no run: {found}",
+                hint=f"There are runs in it, for example {folder / inside[-1]}." if inside else None,
+            )
+        try:
+            return cls(str(cls("", folder).summary["id"]), folder)
+        except (ValueError, KeyError) as exc:
+            raise BacktestError(f"{folder / 'summary.json'} is not what a run wrote: {exc!r}") from exc
+
+    def __repr__(self) -> str:
+        window, pnl = self.summary["window"], self.summary["net_pnl"]
+        made = ", ".join(f"{value:+} {code}" for code, value in pnl.items())
+        return f"<Run {self.id}: {window['start']} to {window['end']}, net PnL {made or 'none'}>"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -128,6 +147,8 @@ def execute(
     provenance: Mapping[str, Any],
     figures_of_data: Mapping[str, Any] | None = None,
     in_process: bool = False,
+    on_output: Callable[[str], None] | None = None,
+    on_simulated: Callable[[float], None] | None = None,
 ) -> Run:
     """Run a job and write its run folder.
 
@@ -141,6 +162,8 @@ def execute(
         figures_of_data: Goes into the summary as it is: `data` (rows by type, holes, quarantined),
             `fetch_seconds`, `bytes_read`, `requests`.
         in_process: See `run_engine`.
+        on_output: See `run_engine`.
+        on_simulated: See `run_engine`.
 
     Returns:
         The run. Its `summary` has `id`, `window`, `instruments`, `strategies`, `started`, `finished`,
@@ -148,12 +171,14 @@ def execute(
         `log`, and `figures_of_data`.
 
     Raises:
-        BacktestError: See `run_engine`.
+        BacktestError: See `run_engine`; or the run folder cannot be written.
         ConfigError: See `run_engine`.
     """
     started = dt.datetime.now(dt.UTC)
     with run_folder(runs, job.run_id) as folder:
-        outcome = run_engine(job, folder, in_process=in_process)
+        outcome = run_engine(
+            job, folder, in_process=in_process, on_output=on_output, on_simulated=on_simulated
+        )
         tables = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
         summary = {
             "id": job.run_id,
@@ -161,10 +186,11 @@ def execute(
             "started": _iso(started),
             "finished": _iso(dt.datetime.now(dt.UTC)),
             "engine_seconds": round(outcome.seconds, 3),
-            **figures(tables, outcome),
+            **figures(tables, outcome, job.window),
             "results_digest": results_digest(tables, outcome.events),
             "engine_version": outcome.engine_version,
-            **_log(outcome),
+            "notes": remarks(tables, outcome),
+            "log": _log(outcome),
             **(figures_of_data or {}),
         }
         _write_json(folder / "summary.json", summary)
@@ -184,10 +210,10 @@ def _what(job: EngineJob) -> dict[str, Any]:
 
 
 def _log(outcome: EngineOutcome) -> dict[str, Any]:
-    return {
-        "notes": list(outcome.notes),
-        "log": {"counts": outcome.log_counts, "samples": list(outcome.log_samples)},
-    }
+    counts: Counter[str] = Counter()
+    for kind in outcome.log:
+        counts[kind.level] += kind.count
+    return {"counts": dict(counts), "kinds": [asdict(kind) for kind in outcome.log]}
 
 
 def _iso(moment: dt.datetime) -> str:
@@ -217,19 +243,40 @@ def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
     """Give a folder to write a run into; it gets its name when all went well, and goes when it did not.
 
     Raises:
-        BacktestError: There is a run of that name.
+        BacktestError: There is a run of that name, or the folder cannot be made or written.
     """
     final, temporary = runs / run_id, runs / f".{run_id}.tmp"
-    runs.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        raise BacktestError(f"there is a run {final} already")
-    temporary.mkdir()
     try:
-        yield temporary
-        temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        runs.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            raise BacktestError(f"there is a run {final} already")
+        temporary.mkdir()
+        try:
+            yield temporary
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as exc:
+        raise BacktestError(f"the run folder {final} cannot be written: {exc}") from exc
+
+
+def check_runs(runs: Path) -> None:
+    """Check that run folders can be written, before anything moves; nothing is left behind.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    home = runs.absolute()
+    while not home.exists():
+        home = home.parent
+    try:
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(bytes(4_096))
+    except OSError as exc:
+        raise ConfigError(
+            f"runs: no folder can be written at {runs}: {exc.strerror} ({home})", hint="Name another one."
+        ) from exc
 
 
 def public_config(config: RunConfig) -> dict[str, Any]:

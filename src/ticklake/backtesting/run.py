@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,15 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ticklake.backtesting.job import EngineJob, InstrumentData
-from ticklake.backtesting.results import Run, execute, new_run_id, public_config
+from ticklake.backtesting.results import Run, check_runs, execute, new_run_id, public_config
 from ticklake.backtesting.strategies import check_strategies
 from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, read_provenance
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
 from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of
-from ticklake.instruments import venue_of
 from ticklake.lake import Lake
-from ticklake.types import CatalogType, DataType, InstrumentKey, Window, format_nanos
+from ticklake.types import CatalogType, DataType, Window, format_nanos
 
 __all__ = ["backtest"]
 
@@ -37,6 +35,8 @@ def backtest(
     in_process: bool = False,
     on_progress: Callable[[FetchProgress], None] | None = None,
     on_fetched: Callable[[FetchReport], None] | None = None,
+    on_output: Callable[[str], None] | None = None,
+    on_simulated: Callable[[float], None] | None = None,
 ) -> Run:
     """Run a backtest: fetch what the catalog lacks, replay the window, write the run folder.
 
@@ -50,6 +50,9 @@ def backtest(
         in_process: Run the engine in this process instead of a child, for a debugger.
         on_progress: Called after each row group that was fetched.
         on_fetched: Called when the data are complete and the engine begins.
+        on_output: Gets each line that the engine or a strategy prints; by default it goes to standard error.
+        on_simulated: Called a few times a second, from a thread of its own, with the share of the window that
+            was replayed (0 to 1).
 
     Raises:
         ConfigError: The config is not valid, a strategy cannot be imported, or a venue does not fit.
@@ -61,7 +64,8 @@ def backtest(
     """
     settings, search_path = _load(config)
     check_strategies(settings.strategies, search_path)
-    check_venues(settings.venues, [_expected(instrument) for instrument in settings.instruments])
+    check_venues(settings.venues, settings.instruments)
+    check_runs(settings.runs)
     lake, catalog = Lake.from_config(settings.lake), Catalog(settings.catalog)
     report = fetch(
         lake,
@@ -95,8 +99,10 @@ def backtest(
         settings.runs,
         config=public_config(settings),
         provenance=_provenance(catalog, used),
-        figures_of_data=_figures(report, used, job.window),
+        figures_of_data=_figures(report, catalog, used, job.window),
         in_process=in_process,
+        on_output=on_output,
+        on_simulated=on_simulated,
     )
 
 
@@ -112,12 +118,6 @@ def _load(config: RunConfig | Mapping[str, Any] | str | Path) -> tuple[RunConfig
 
 def _types(instrument: InstrumentConfig) -> tuple[CatalogType, ...]:
     return tuple(CatalogType.of(DataType(name), instrument.book_as) for name in instrument.data)
-
-
-def _expected(instrument: InstrumentConfig) -> InstrumentData:
-    """Return what will be replayed, as far as it is known before the lake is asked: the venue, not the id."""
-    venue = venue_of(InstrumentKey(instrument.key)) if instrument.nautilus_id is None else ""
-    return InstrumentData(instrument.nautilus_id or f"{instrument.key}.{venue}", _types(instrument))
 
 
 type _FilesUsed = dict[tuple[str, CatalogType], list[CatalogFile]]
@@ -151,7 +151,6 @@ def _file(catalog: Catalog, file: CatalogFile) -> dict[str, Any]:
         "data_type": origin.data_type if origin else None,
         "counts": dict(origin.counts) if origin else {},
         "converter": origin.converter if origin else None,
-        "created": origin.created if origin else None,
         "sources": [
             {"url": source.url, "etag": source.etag, "size": source.size, "rows": source.rows}
             for source in (origin.sources if origin else ())
@@ -159,23 +158,18 @@ def _file(catalog: Catalog, file: CatalogFile) -> dict[str, Any]:
     }
 
 
-def _figures(report: FetchReport, used: _FilesUsed, window: Window) -> dict[str, Any]:
+def _figures(report: FetchReport, catalog: Catalog, used: _FilesUsed, window: Window) -> dict[str, Any]:
     """Return what the summary says of the data: what was replayed, what is missing, what it cost to get."""
-    quarantined: Counter[str] = Counter()
-    for files in used.values():
-        for file in files:
-            origin = read_provenance(file.path)
-            for name, count in (origin.counts if origin else {}).items():
-                if name.startswith("quarantined_"):
-                    quarantined[name.removeprefix("quarantined_")] += count
+    quarantined = sum(report.quarantined.values())
     return {
         "data": {
             "rows": {
                 f"{nautilus_id} {kind}": _rows(files, window) for (nautilus_id, kind), files in used.items()
             },
             "holes": [str(hole) for hole in report.holes],
-            "quarantined": quarantined.total(),
-            "quarantine_reasons": dict(quarantined),
+            "quarantined": quarantined,
+            "quarantine_reasons": dict(report.quarantined),
+            "quarantine": str(catalog.path.absolute() / "quarantine") if quarantined else None,
             "warnings": list(report.warnings),
         },
         "fetch_seconds": round(report.seconds, 3),

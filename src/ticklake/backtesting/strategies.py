@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import inspect
+import itertools
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ __all__ = ["Failure", "check_strategies", "guard", "importable", "load_strategy"
 
 
 _OUR_FILES = {__file__}
+_CALLS_BETWEEN_REPORTS = 256
 
 
 def check_strategies(strategies: Sequence[StrategyConfig], search_path: Sequence[str]) -> None:
@@ -107,15 +109,13 @@ def _import_class(path: str, where: str) -> type:
 def _import_module(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not (name == exc.name or name.startswith(f"{exc.name}.")):
-            raise ConfigError(f"{where}: importing {name} failed: {exc}") from exc
-        folders = [entry or "." for entry in sys.path[:3]]
-        raise ConfigError(
-            f"{where}: there is no module {name!r}",
-            hint=f"It is looked up in {', '.join(folders)} and the installed packages.",
-        ) from exc
     except (Exception, SystemExit) as exc:
+        if isinstance(exc, ModuleNotFoundError) and f"{name}.".startswith(f"{exc.name}."):
+            folders = [entry or "." for entry in sys.path[:3]]
+            raise ConfigError(
+                f"{where}: there is no module {name!r}",
+                hint=f"It is looked up in {', '.join(folders)} and the installed packages.",
+            ) from exc
         # User code may raise anything while it is imported; its own traceback stays chained.
         raise ConfigError(f"{where}: importing {name} failed:\n{_user_traceback(exc)}") from exc
 
@@ -192,11 +192,14 @@ def _comes_from(module: ModuleType, folders: Sequence[str]) -> bool:
 
 
 def _user_traceback(exc: BaseException) -> str:
-    """Return an exception's traceback from the user's code on, without the frames that led there."""
-    trace, inner = exc.__traceback__, exc.__traceback__
+    """Return an exception's traceback from the user's code on, without the frames that led there.
+
+    There is nothing but those where the user's code could not even be parsed; the exception names its line.
+    """
+    inner = exc.__traceback__
     while inner is not None and (inner.tb_frame.f_code.co_filename in _OUR_FILES or _is_import(inner)):
         inner = inner.tb_next
-    return "".join(traceback.format_exception(type(exc), exc, inner or trace)).strip()
+    return "".join(traceback.format_exception(type(exc), exc, inner)).strip()
 
 
 def _is_import(trace: TracebackType) -> bool:
@@ -221,26 +224,41 @@ class Failure:
             self.traceback = _user_traceback(exc)
 
 
-def guard(strategy: Strategy, failure: Failure) -> None:
+def guard(strategy: Strategy, failure: Failure, on_progress: Callable[[int], None] | None = None) -> None:
     """Make the first exception in one of a strategy's handlers end the run.
 
     The engine logs an exception of a handler and goes on with the next event, as if nothing had happened.
+
+    Args:
+        strategy: What to guard.
+        failure: Gets the exception.
+        on_progress: Called every few hundred calls of a handler with the engine's time, in nanoseconds.
     """
     for name in dir(strategy):
         if name.startswith("on_") and getattr(type(strategy), name) is not getattr(Strategy, name, None):
-            setattr(strategy, name, _guarded(strategy, getattr(strategy, name), failure))
+            setattr(strategy, name, _guarded(strategy, getattr(strategy, name), failure, on_progress))
 
 
-def _guarded(strategy: Strategy, handler: Callable[..., Any], failure: Failure) -> Callable[..., Any]:
+def _guarded(
+    strategy: Strategy,
+    handler: Callable[..., Any],
+    failure: Failure,
+    on_progress: Callable[[int], None] | None,
+) -> Callable[..., Any]:
+    calls = itertools.count(1)
+
     @wraps(handler)
     def guarded(*args: Any) -> Any:
         if failure:
             return None
+        if on_progress is not None and next(calls) % _CALLS_BETWEEN_REPORTS == 0:
+            on_progress(strategy.clock.timestamp_ns())
         try:
             return handler(*args)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 (the run ends with it, whatever it is)
+            # Not raised again: the engine would print it, and it is told when the run has ended.
             failure.record(f"{type(strategy).__name__}.{handler.__name__}", exc)
             strategy.shutdown_system(f"{handler.__name__} raised {type(exc).__name__}")
-            raise
+            return None
 
     return guarded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -11,49 +12,59 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ticklake.backtesting.job import EngineOutcome
+from ticklake.backtesting.returns import return_statistics
+from ticklake.types import Window
 
-__all__ = ["figures", "results_digest"]
+__all__ = ["figures", "remarks", "results_digest"]
 
 
-def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> dict[str, Any]:
+def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Window) -> dict[str, Any]:
     """Return the key figures of a run as JSON-able values.
 
-    Money is by currency code. `net_pnl` is ending less starting balance, both with what is open valued at
-    the last price; `return` is `net_pnl` over the starting balance; `max_drawdown` is the deepest fall of the
-    equity below its highest value so far, as a fraction of that value (0 or negative), `max_drawdown_amount`
-    the same as money; `turnover` is the sum of the fills' notional values; `fees` of their commissions
-    (negative: rebates). `win_rate` and `sharpe` to `volatility` are the engine's. What is undefined is null.
+    Everything that is money, or made of it, is by currency code. `net_pnl` is ending less starting balance,
+    both with what is open valued at the last price; `return` is `net_pnl` over the starting balance;
+    `max_drawdown` is the deepest fall of the equity below its highest value so far, as a fraction of that
+    value (0 or negative), `max_drawdown_amount` the same as money; `turnover` is the sum of the fills'
+    notional values; `fees` of their commissions (negative: rebates). `win_rate` is the engine's, of
+    positions; `sharpe`, `sortino`, `profit_factor` and `volatility` are the engine's formulas over the daily
+    returns of the equity (see `returns`). What is undefined is null.
 
     Args:
         tables: `orders`, `fills`, `positions`, `account` and `equity`.
         outcome: What the engine says.
+        window: What was replayed.
     """
-    fills, equity = tables["fills"], _total_equity(tables["equity"])
-    starting = {code: curve[0] for code, curve in equity.items()}
-    ending = {code: curve[-1] for code, curve in equity.items()}
-    drawdowns = {code: _drawdown(curve) for code, curve in equity.items()}
-    returns = outcome.return_statistics
+    orders, fills, curves = tables["orders"], tables["fills"], _total_equity(tables["equity"])
+    starting = {code: curve[0][1] for code, curve in curves.items()}
+    ending = {code: curve[-1][1] for code, curve in curves.items()}
+    drawdowns = {code: _drawdown(value for _, value in curve) for code, curve in curves.items()}
+    returns = {code: return_statistics(curve, window) for code, curve in curves.items()}
+
+    def of_returns(name: str) -> dict[str, float | None]:
+        return {code: values[name] for code, values in returns.items()}
+
     return {
         "events": outcome.events,
-        "orders": len(tables["orders"]),
+        "orders": len(orders),
+        "orders_by_status": dict(sorted(Counter(orders["status"].to_pylist()).items())),
         "fills": len(fills),
         "positions": len(tables["positions"]),
-        "net_pnl": {code: float(ending[code] - starting[code]) for code in equity},
+        "net_pnl": {code: float(ending[code] - starting[code]) for code in curves},
         "starting_balance": {code: float(value) for code, value in starting.items()},
         "ending_balance": {code: float(value) for code, value in ending.items()},
         "return": {
             code: float((ending[code] - starting[code]) / starting[code]) if starting[code] else None
-            for code in equity
+            for code in curves
         },
         "max_drawdown": {code: fraction for code, (fraction, _) in drawdowns.items()},
         "max_drawdown_amount": {code: float(amount) for code, (_, amount) in drawdowns.items()},
         "fees": _sums(fills, "commission_currency", "commission"),
         "turnover": _sums(fills, "notional_currency", "notional"),
         "win_rate": {code: values.get("Win Rate") for code, values in outcome.pnl_statistics.items()},
-        "sharpe": returns.get("Sharpe Ratio (252 days)"),
-        "sortino": returns.get("Sortino Ratio (252 days)"),
-        "profit_factor": returns.get("Profit Factor"),
-        "volatility": returns.get("Returns Volatility (252 days)"),
+        "sharpe": of_returns("Sharpe Ratio (252 days)"),
+        "sortino": of_returns("Sortino Ratio (252 days)"),
+        "profit_factor": of_returns("Profit Factor"),
+        "volatility": of_returns("Returns Volatility (252 days)"),
         "statistics": {
             "pnl": outcome.pnl_statistics,
             "returns": returns,
@@ -62,11 +73,47 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> dict[str,
     }
 
 
-def _total_equity(equity: pa.Table) -> dict[str, list[Decimal]]:
+def remarks(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> list[str]:
+    """Return what a user should know of a run before believing its figures, as sentences.
+
+    Args:
+        tables: As `figures`.
+        outcome: As `figures`.
+    """
+    return [*outcome.notes, *_refused(tables["orders"]), *_overdrawn(tables["account"]), *_stale(outcome)]
+
+
+def _refused(orders: pa.Table) -> Iterator[str]:
+    for status, by_whom in (("DENIED", "the engine's risk checks"), ("REJECTED", "the venue")):
+        reasons = orders.filter(pc.equal(orders["status"], status))["reason"].to_pylist()
+        if reasons:
+            yield f"{len(reasons):,} orders were {status.lower()} by {by_whom}, the first: {reasons[0]}"
+
+
+def _overdrawn(account: pa.Table) -> Iterator[str]:
+    below = account.filter(pc.less(account["total"], Decimal(0)))
+    least = below.group_by(["account_id", "currency"], use_threads=False).aggregate([("total", "min")])
+    for row in least.to_pylist():
+        yield (
+            f"the balance of {row['account_id']} fell below zero, to {row['total_min'].normalize():f} "
+            f"{row['currency']}: it traded with money that it did not have. Where an instrument has no "
+            "margin requirement, nothing but a negative balance keeps orders back, whatever the leverage"
+        )
+
+
+def _stale(outcome: EngineOutcome) -> Iterator[str]:
+    count = sum(kind.count for kind in outcome.log if kind.message.startswith("Skipping stale trade"))
+    if count:
+        yield (
+            f"{count:,} trades did not move the simulated market ('Skipping stale trade' in the log): by "
+            "exchange time they are older than what its book was last updated with. Strategies got them"
+        )
+
+
+def _total_equity(equity: pa.Table) -> dict[str, list[tuple[int, Decimal]]]:
     """Return the equity over time by currency, all accounts together."""
-    curves: dict[str, list[Decimal]] = {}
+    curves: dict[str, list[tuple[int, Decimal]]] = {}
     latest: dict[tuple[str, str], Decimal] = {}
-    moments: dict[str, int] = {}
     columns = (
         equity["currency"],
         equity["account_id"],
@@ -77,12 +124,11 @@ def _total_equity(equity: pa.Table) -> dict[str, list[Decimal]]:
         latest[code, account] = value
         total = sum((v for (c, _), v in latest.items() if c == code), Decimal(0))
         curve = curves.setdefault(code, [])
-        if moments.get(code) == nanos:
+        if curve and curve[-1][0] == nanos:
             # Another account at the same instant: one point.
-            curve[-1] = total
+            curve[-1] = (nanos, total)
         else:
-            curve.append(total)
-        moments[code] = nanos
+            curve.append((nanos, total))
     return curves
 
 

@@ -9,12 +9,12 @@ random event ids are left out, so that equal runs have equal tables.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from nautilus_trader.model import OrderFilled
+from nautilus_trader.model import OrderFilled, OrderStatus
 
 __all__ = ["SCHEMAS", "account_table", "equity_table", "fills_table", "orders_table", "positions_table"]
 
@@ -44,7 +44,8 @@ _ALIASES: dict[Any, pa.DataType] = {
 }
 
 SCHEMAS: dict[str, pa.Schema] = {
-    # ts_init: when the strategy created the order; ts_last: its latest event; avg_price: mean fill price.
+    # ts_init: when the strategy created the order; ts_last: its latest event; avg_price: mean fill price;
+    # reason: why it was denied (by the engine's risk checks) or rejected (by the venue).
     "orders": _schema(
         ts_init="time",
         ts_last="time",
@@ -65,6 +66,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         slippage_="float",
         post_only="flag",
         reduce_only="flag",
+        reason_="text",
         tags_="text",
     ),
     # notional: price x quantity x multiplier in notional_currency; commission: negative for a rebate.
@@ -117,7 +119,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         locked="number",
         free="number",
     ),
-    # Sampled while a position is open, and at both ends. stale: some price in it is old.
+    # On a grid over the window, and after each fill. stale: some price in it is old.
     "equity": _schema(
         ts_event="time",
         account_id="text",
@@ -156,10 +158,17 @@ def orders_table(orders: Iterable[Any]) -> pa.Table:
                 "slippage": _float(value["slippage"]),
                 "post_only": value.get("is_post_only", False),
                 "reduce_only": value["is_reduce_only"],
+                "reason": _reason(order),
                 "tags": ",".join(value["tags"]) if value["tags"] else None,
             }
         )
     return _table("orders", rows, by=("ts_init", "client_order_id"))
+
+
+def _reason(order: Any) -> str | None:
+    if order.status not in (OrderStatus.DENIED, OrderStatus.REJECTED):
+        return None
+    return str(order.last_event.reason)
 
 
 def fills_table(orders: Iterable[Any], instruments: dict[str, Any]) -> pa.Table:
@@ -267,26 +276,9 @@ def account_table(accounts: Iterable[Any]) -> pa.Table:
     return _table("account", rows, by=("ts_event", "account_id", "_number", "currency"))
 
 
-def equity_table(snapshots: Sequence[Any]) -> pa.Table:
+def equity_table(points: Iterable[dict[str, Any]]) -> pa.Table:
     """Return the equity of the accounts over time, by currency."""
-    rows: dict[tuple[int, str, str], dict[str, Any]] = {}
-    for snapshot in snapshots:
-        realized = {money.currency.code: money.as_decimal() for money in snapshot.realized_pnls}
-        unrealized = {money.currency.code: money.as_decimal() for money in snapshot.unrealized_pnls}
-        for money in snapshot.total_equity:
-            code = money.currency.code
-            key = (snapshot.ts_event, str(snapshot.account_id), code)
-            # Of several snapshots of one instant the last one counts.
-            rows[key] = {
-                "ts_event": snapshot.ts_event,
-                "account_id": key[1],
-                "currency": code,
-                "equity": money.as_decimal(),
-                "realized_pnl": realized.get(code, Decimal(0)),
-                "unrealized_pnl": unrealized.get(code, Decimal(0)),
-                "stale": snapshot.is_stale,
-            }
-    return _table("equity", list(rows.values()), by=("ts_event", "account_id", "currency"))
+    return _table("equity", list(points), by=("ts_event", "account_id", "currency"))
 
 
 def _table(name: str, rows: list[dict[str, Any]], *, by: tuple[str, ...]) -> pa.Table:

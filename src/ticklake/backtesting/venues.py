@@ -8,58 +8,78 @@ from decimal import Decimal
 
 from nautilus_trader.model import Currency, Money
 
-from ticklake.backtesting.job import InstrumentData
-from ticklake.config import VenueConfig
+from ticklake.config import InstrumentConfig, VenueConfig
 from ticklake.errors import ConfigError
-from ticklake.types import CatalogType
+from ticklake.instruments import venue_of
+from ticklake.types import BookAs, DataType, InstrumentKey
 
 __all__ = ["check_venues"]
 
+# The instrument types of lake keys and of definitions that are bought and sold for money at once.
+_SPOT = frozenset({"SPOT", "SPOT_PAIR"})
 
-def check_venues(venues: Mapping[str, VenueConfig], instruments: Sequence[InstrumentData]) -> None:
+
+def check_venues(venues: Mapping[str, VenueConfig], instruments: Sequence[InstrumentConfig]) -> None:
     """Check that every instrument has a venue that can simulate it, and that each venue is well formed.
 
     Args:
         venues: The venues of a run config.
-        instruments: What is replayed.
+        instruments: The instruments of a run config.
 
     Raises:
-        ConfigError: An instrument's venue is missing, its book needs data that is not replayed, or balances,
-            base currency or leverage are not usable; the error names the key's path in the config.
+        ConfigError: An instrument's venue is missing or cannot hold it, its book needs data that is not
+            replayed, or balances, base currency or leverage are not usable; the error names the key's path in
+            the config.
     """
-    for index, data in enumerate(instruments):
-        if data.venue not in venues:
+    for index, instrument in enumerate(instruments):
+        name = _venue_of(instrument)
+        if name not in venues:
             raise ConfigError(
-                f"venues: there is no {data.venue}, the venue of {data.nautilus_id}{_near(data, venues)}"
+                f"venues: there is no {name}, the venue of instruments[{index}] "
+                f"({instrument.nautilus_id or instrument.key}){_near(name, venues)}"
             )
-        _check_book(data, venues[data.venue], index)
+        _check_account(instrument, venues[name], f"venues.{name}.account")
+        _check_book(instrument, venues[name], f"venues.{name}.book", f"instruments[{index}].data")
     for name, venue in venues.items():
         _check_money(venue, f"venues.{name}")
         if venue.account == "CASH" and venue.leverage != 1:
             raise ConfigError(f"venues.{name}.leverage: {venue.leverage} needs account: MARGIN, found CASH")
 
 
-def _near(data: InstrumentData, venues: Mapping[str, VenueConfig]) -> str:
-    near = difflib.get_close_matches(data.venue, venues, n=1)
+def _venue_of(instrument: InstrumentConfig) -> str:
+    if instrument.nautilus_id is not None:
+        return instrument.nautilus_id.rpartition(".")[2]
+    return venue_of(InstrumentKey(instrument.key))
+
+
+def _near(name: str, venues: Mapping[str, VenueConfig]) -> str:
+    near = difflib.get_close_matches(name, venues, n=1)
     return f"; did you mean it by {near[0]}?" if near else f"; found {', '.join(sorted(venues)) or 'none'}"
 
 
-def _check_book(data: InstrumentData, venue: VenueConfig, index: int) -> None:
-    where = f"venues.{data.venue}.book"
-    if venue.book == "L3_MBO":
+def _check_account(instrument: InstrumentConfig, venue: VenueConfig, where: str) -> None:
+    kind = InstrumentKey(instrument.key).instrument_type
+    if instrument.definition is not None:
+        kind = instrument.definition.type
+    if venue.account == "CASH" and kind.upper() not in _SPOT:
         raise ConfigError(
-            f"{where}: L3_MBO needs single orders, the lake has books by price", hint="Use L2_MBP."
+            f"{where}: a CASH account holds spot only, and {instrument.key} is a {kind.lower()}",
+            hint="Use MARGIN.",
         )
-    if venue.book == "L2_MBP" and not data.has_book:
+
+
+def _check_book(instrument: InstrumentConfig, venue: VenueConfig, where: str, data: str) -> None:
+    has_book = any(DataType(name).is_book for name in instrument.data)
+    if venue.book == "L2_MBP" and not has_book:
         raise ConfigError(
-            f"{where}: L2_MBP needs a book of every instrument of the venue, but instruments[{index}].data "
-            f"({data.nautilus_id}) names none",
+            f"{where}: L2_MBP needs a book of every instrument of the venue, but {data} ({instrument.key}) "
+            "names none",
             hint="Add book_snapshot_5 to it, or simulate the venue from trades alone with `book: L1_MBP`.",
         )
-    if venue.book == "L1_MBP" and CatalogType.TRADES not in data.types and CatalogType.DELTAS in data.types:
+    if venue.book == "L1_MBP" and "trades" not in instrument.data and instrument.book_as is BookAs.DELTAS:
         raise ConfigError(
-            f"{where}: L1_MBP does not look at book deltas, and instruments[{index}].data "
-            f"({data.nautilus_id}) names nothing else, so no order would ever fill",
+            f"{where}: L1_MBP does not look at book deltas, and {data} ({instrument.key}) names nothing "
+            "else, so no order would ever fill",
             hint="Use L2_MBP, or add trades.",
         )
 

@@ -61,8 +61,9 @@ def build_view(job: EngineJob, folder: Path) -> CatalogView:
     """Build the view of a job's catalog in a folder, which is created.
 
     Raises:
-        BacktestError: The catalog holds nothing of the window, lacks an instrument's definition, changes an
-            instrument's precision within the window, or has trades but no book where the venue needs one.
+        BacktestError: The catalog holds nothing of the window, lacks an instrument's definition, holds
+            definitions of several types of it, changes its precision within the window, or has trades but no
+            book where the venue needs one.
     """
     root, seed = folder / "catalog", folder / "seed"
     notes: list[str] = []
@@ -128,6 +129,12 @@ def _definition(job: EngineJob, nautilus_id: str) -> tuple[Any, list[str]]:
     if not definitions:
         raise BacktestError(
             f"the catalog {job.catalog} holds no definition of {nautilus_id}", hint="Fetch it first."
+        )
+    kinds = sorted({type(item).__name__ for item in definitions})
+    if len(kinds) > 1:
+        raise BacktestError(
+            f"the catalog {job.catalog} holds {nautilus_id} as {' and as '.join(kinds)}",
+            hint="Give one of them another nautilus_id, or remove the wrong definitions from the catalog.",
         )
     before = [item for item in definitions if item.ts_init <= job.window.start]
     within = [item for item in definitions if job.window.start < item.ts_init < job.window.end]

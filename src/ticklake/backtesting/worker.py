@@ -1,11 +1,13 @@
-"""The engine's own process: `python -m ticklake.backtesting.worker FOLDER`.
+"""The engine's own process: `python -m ticklake.backtesting.worker FOLDER PIPE`.
 
 It finds `job.json` in the folder and leaves the result tables with `outcome.json` there, or `failure.json`.
-It ends when its standard input closes, so that it does not outlive a parent that was killed.
+To the file descriptor PIPE it writes how far it is, as lines of numbers from 0 to 1. It ends when its
+standard input closes, so that it does not outlive a parent that was killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -24,8 +26,8 @@ __all__ = ["FAILURE", "JOB", "OUTCOME", "main"]
 JOB, OUTCOME, FAILURE = "job.json", "outcome.json", "failure.json"
 
 
-def main(folder: Path) -> None:
-    """Run the job in a folder."""
+def main(folder: Path, pipe: int) -> None:
+    """Run the job in a folder and tell a pipe how far it is."""
     # A Ctrl-C reaches the whole process group; the parent ends this one. The engine would swallow it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # An abort in the engine prints the Python stack that led to it.
@@ -35,7 +37,11 @@ def main(folder: Path) -> None:
     # After the hook, so that a broken installation is reported too.
     from ticklake.backtesting.engine import simulate
 
-    outcome = simulate(EngineJob.from_json((folder / JOB).read_text(encoding="utf-8")), folder)
+    def tell(share: float) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pipe, f"{share:.4f}\n".encode())
+
+    outcome = simulate(EngineJob.from_json((folder / JOB).read_text(encoding="utf-8")), folder, tell)
     (folder / OUTCOME).write_text(outcome.to_json(), encoding="utf-8")
 
 
@@ -63,4 +69,4 @@ def _reporter(path: Path) -> Callable[[type[BaseException], BaseException, Trace
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -7,8 +7,8 @@ that no file answers for is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,11 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from ticklake.catalog.naming import instrument_dir, parse_file_name, parse_instrument_dir
-from ticklake.catalog.provenance import provenance_of, read_footer
+from ticklake.catalog.provenance import Provenance, provenance_of, read_footer, read_provenance
 from ticklake.catalog.writer import CatalogWriter, data_folder
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
 from ticklake.types import (
     CatalogType,
-    DataType,
     InstrumentKey,
     InstrumentSpec,
     Window,
@@ -183,11 +182,9 @@ class Catalog:
         catalog_type: CatalogType,
         spec: InstrumentSpec,
         window: Window,
-        *,
-        lake_key: InstrumentKey,
-        data_type: DataType,
-    ) -> None:
-        """Check that the files which answer for parts of `window` hold what is asked for.
+        asked: Provenance,
+    ) -> dict[CatalogFile, Provenance | None]:
+        """Check that the files which answer for parts of `window` hold what is asked for, and return them.
 
         Footers are read, no rows. Files without our provenance, of the engine's own writer for example, are
         taken where id and precisions agree.
@@ -196,35 +193,49 @@ class Catalog:
             catalog_type: The type's folder.
             spec: The instrument and its precisions.
             window: The request.
-            lake_key: The lake's instrument, with or without its `@…` suffix.
-            data_type: The lake's data type.
+            asked: The lake's instrument (with or without its `@…` suffix), data type, lake and dialect.
+
+        Returns:
+            The files, in order, with their provenance where they have one.
 
         Raises:
-            CatalogConflictError: A file is of another instrument, precision, lake key or data type.
+            CatalogConflictError: A file is of another instrument, precision, data type, lake or dialect.
             CatalogCorruptError: A file cannot be read.
         """
-        asked = {
-            "instrument_id": spec.nautilus_id,
-            "price_precision": str(spec.price_precision),
-            "size_precision": str(spec.size_precision),
-            "data_type": data_type.name,
-        }
+        files: dict[CatalogFile, Provenance | None] = {}
         for file in self.files(catalog_type, spec.nautilus_id, window):
-            found = _origin(file.path)
-            differing = [
-                f"{name} {found[name]} there, {value} asked for"
-                for name, value in asked.items()
-                if name in found and found[name] != value
-            ]
-            if "lake_key" in found and not lake_key.matches(InstrumentKey(found["lake_key"])):
-                differing.append(f"lake_key {found['lake_key']} there, {lake_key} asked for")
+            found, files[file] = _metadata(file.path)
+            _refuse_other_key(file, files[file], asked)
+            differing = [*_differing_spec(found, spec), *_differing_source(files[file], asked)]
             if differing:
                 raise CatalogConflictError(
                     f"the catalog's {file.path} is of another source: {'; '.join(differing)}",
-                    instrument=lake_key.text,
-                    data_type=data_type.name,
-                    hint="Use another catalog, or remove that file and fetch again.",
+                    instrument=asked.lake_key,
+                    data_type=asked.data_type,
+                    hint="Use another catalog, or read the window again with refresh (--refresh), which "
+                    "replaces that file.",
                 )
+        return files
+
+    def check_replaceable(
+        self, catalog_type: CatalogType, spec: InstrumentSpec, window: Window, asked: Provenance
+    ) -> None:
+        """Check that the files which answer for parts of `window` are of the same instrument of a lake.
+
+        This is for a refresh, which may change all else, and mends files that cannot be read.
+
+        Args:
+            catalog_type: The type's folder.
+            spec: The instrument.
+            window: The request.
+            asked: The lake's instrument, with or without its `@…` suffix.
+
+        Raises:
+            CatalogConflictError: A file is of another instrument of a lake.
+        """
+        for file in self.files(catalog_type, spec.nautilus_id, window):
+            with suppress(CatalogCorruptError):
+                _refuse_other_key(file, read_provenance(file.path), asked)
 
     def strays(self) -> list[Path]:
         """Return what lies in the folders of tick data and is no file or folder of the catalog, in order.
@@ -268,8 +279,44 @@ def _files(folder: Path) -> list[CatalogFile]:
     return sorted(files, key=lambda file: (file.window.start, file.window.end))
 
 
-def _origin(path: Path) -> dict[str, str]:
-    """Return what a file's footer says about where its rows come from, as far as it does."""
+def _refuse_other_key(file: CatalogFile, found: Provenance | None, asked: Provenance) -> None:
+    if found is None or InstrumentKey(asked.lake_key).matches(InstrumentKey(found.lake_key)):
+        return
+    raise CatalogConflictError(
+        f"the catalog's {file.path} is of another instrument: lake_key {found.lake_key} there, "
+        f"{asked.lake_key} asked for",
+        instrument=asked.lake_key,
+        data_type=asked.data_type,
+        hint="Use another nautilus_id or another catalog, or remove that file.",
+    )
+
+
+def _differing_spec(found: Mapping[bytes, bytes], spec: InstrumentSpec) -> Iterator[str]:
+    asked = {
+        "instrument_id": spec.nautilus_id,
+        "price_precision": str(spec.price_precision),
+        "size_precision": str(spec.size_precision),
+    }
+    for name, value in asked.items():
+        there = found.get(name.encode(), value.encode()).decode()
+        if there != value:
+            yield f"{name} {there} there, {value} asked for"
+
+
+def _differing_source(found: Provenance | None, asked: Provenance) -> Iterator[str]:
+    if found is None:
+        return
+    if found.data_type != asked.data_type:
+        yield f"data_type {found.data_type} there, {asked.data_type} asked for"
+    if found.lake and found.lake != asked.lake:
+        yield f"lake {found.lake} there, {asked.lake} asked for"
+    if found.dialect != asked.dialect:
+        there, wanted = (each or "(recognised)" for each in (found.dialect, asked.dialect))
+        yield f"dialect {there} there, {wanted} asked for"
+
+
+def _metadata(path: Path) -> tuple[Mapping[bytes, bytes], Provenance | None]:
+    """Return what a file's schema says about its rows, and where they come from, as far as it does."""
     footer = read_footer(path)
     try:
         metadata = footer.schema.to_arrow_schema().metadata or {}
@@ -277,10 +324,4 @@ def _origin(path: Path) -> dict[str, str]:
         raise CatalogCorruptError(
             f"{path} has no Arrow schema: {exc}", hint="Remove it and fetch its window again."
         ) from exc
-    names = ("instrument_id", "price_precision", "size_precision")
-    origin = {name: metadata[name.encode()].decode() for name in names if name.encode() in metadata}
-    provenance = provenance_of(footer.metadata, path)
-    if provenance is not None:
-        origin["lake_key"] = provenance.lake_key
-        origin["data_type"] = provenance.data_type
-    return origin
+    return metadata, provenance_of(footer.metadata, path)

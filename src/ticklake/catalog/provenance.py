@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -27,7 +28,7 @@ class Source:
         url: Its URL, without credentials.
         etag: The version that was read, where the store names one.
         size: Its size in bytes.
-        rows: Rows read from it, before any were dropped.
+        rows: Rows of the whole object.
     """
 
     url: str
@@ -36,37 +37,76 @@ class Source:
     rows: int
 
 
+_QUARANTINED = "quarantined_"
+_NOTE = "note_"
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """How the rows of one catalog file came about.
 
+    It holds no time, so that equal sources make equal files; a file's own time tells when it was written.
+
     Attributes:
         lake_key: The lake's instrument key.
         data_type: The lake's data type.
-        sources: The objects read, in order; none for a window that is known to be empty.
-        counts: Rows read, written, dropped and quarantined, by name.
+        lake: Root URL of the lake that the rows come from; empty where it is not known.
+        dialect: The declared column mapping as JSON; empty where the dialect was recognised.
+        sources: The objects that rows were read from, in order; for a window without any, those whose footers
+            prove it.
+        counts: Rows by name. `rows` are those of this file. Of the source's rows, `read` are those in row
+            groups that can hold rows of the window by their statistics, `written` those that became rows of
+            this file, `quarantined_<reason>` those that could not, and `outside` the rest of `read`.
+            `note_<kind>` are remarkable ones among the written.
+        quarantine: Name of the file that keeps the quarantined rows; empty where there are none.
         converter: Version of ticklake that converted.
-        created: When, as ISO 8601 UTC.
     """
 
     lake_key: str
     data_type: str
+    lake: str = ""
+    dialect: str = ""
     sources: tuple[Source, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    quarantine: str = ""
     converter: str = ""
-    created: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", MappingProxyType(dict(self.counts)))
+
+    @property
+    def quarantined(self) -> Counter[str]:
+        """Rows that could not be converted, by reason."""
+        return self._named(_QUARANTINED)
+
+    @property
+    def notes(self) -> Counter[str]:
+        """Remarkable rows among those written, by kind."""
+        return self._named(_NOTE)
+
+    def _named(self, prefix: str) -> Counter[str]:
+        return Counter(
+            {name.removeprefix(prefix): n for name, n in self.counts.items() if name.startswith(prefix)}
+        )
+
+    def with_counts(
+        self, counts: Mapping[str, int], *, quarantined: Mapping[str, int], notes: Mapping[str, int]
+    ) -> Self:
+        """Return the same with counts of rows, those of quarantine by reason and of notes by kind."""
+        of_reasons = {f"{_QUARANTINED}{reason}": n for reason, n in quarantined.items()}
+        of_notes = {f"{_NOTE}{note}": n for note, n in notes.items()}
+        return replace(self, counts={**counts, **of_reasons, **of_notes})
 
     def to_json(self) -> str:
         """Return the footer's text: compact, keys in order, so that equal provenance is equal text."""
         values = {
             "converter": self.converter,
             "counts": dict(self.counts),
-            "created": self.created,
             "data_type": self.data_type,
+            "dialect": self.dialect,
+            "lake": self.lake,
             "lake_key": self.lake_key,
+            "quarantine": self.quarantine,
             "sources": [asdict(source) for source in self.sources],
         }
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -83,6 +123,8 @@ class Provenance:
             return cls(
                 lake_key=str(values["lake_key"]),
                 data_type=str(values["data_type"]),
+                lake=str(values.get("lake", "")),
+                dialect=str(values.get("dialect", "")),
                 sources=tuple(
                     Source(
                         url=str(source["url"]),
@@ -93,8 +135,8 @@ class Provenance:
                     for source in values["sources"]
                 ),
                 counts={str(name): int(count) for name, count in values["counts"].items()},
+                quarantine=str(values.get("quarantine", "")),
                 converter=str(values["converter"]),
-                created=str(values["created"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as exc:
             raise ValueError(f"not a provenance document: {exc!r}") from exc

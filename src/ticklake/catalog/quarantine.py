@@ -1,13 +1,15 @@
 """Rows that could not be converted: kept whole, beside the catalog's data, never read as data.
 
-They lie at `<root>/quarantine/<catalog type>/<instrument folder>/<window>.parquet`, the source's own columns
-with `row` (position in the source file), `reason`, `column`, `ts_init_ns` and `source` (its URL) in front.
+They lie at `<root>/quarantine/<catalog type>/<instrument folder>/<window>.<digest>.parquet`, the source's own
+columns with `row` (position in the source file), `reason`, `column`, `ts_init_ns` and `source` (its URL) in
+front. The data file of the window names the one that belongs to it in its provenance. A new one is written
+before the data file, old ones are removed after it, so that whenever a process dies the rows of the data file
+that is there are kept.
 """
 
 from __future__ import annotations
 
-import os
-import uuid
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,50 +17,89 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.catalog.naming import file_name, instrument_dir
+from ticklake.catalog.writer import AtomicFile
 from ticklake.errors import CatalogError
 from ticklake.types import CatalogType, Window
 
-__all__ = ["quarantine_path", "write_quarantine"]
+__all__ = ["quarantine_folder", "remove_other_quarantine", "write_quarantine"]
 
 
-def quarantine_path(root: Path, catalog_type: CatalogType, nautilus_id: str, window: Window) -> Path:
-    """Return where the bad rows of a fetched window are kept."""
-    return root / "quarantine" / catalog_type / instrument_dir(nautilus_id) / file_name(window)
+def quarantine_folder(root: Path, catalog_type: CatalogType, nautilus_id: str) -> Path:
+    """Return where the bad rows of an instrument and type are kept."""
+    return root / "quarantine" / catalog_type / instrument_dir(nautilus_id)
 
 
 def write_quarantine(
     root: Path, catalog_type: CatalogType, nautilus_id: str, window: Window, rows: Sequence[pa.Table]
-) -> Path | None:
-    """Write the bad rows of a window, replacing what an earlier fetch of it left; without rows, remove that.
+) -> str:
+    """Write the bad rows of a window, beside what an earlier fetch of it left.
 
     Args:
         root: The catalog.
         catalog_type: What the rows would have become.
         nautilus_id: The instrument.
         window: The window that was fetched.
-        rows: The bad rows, one table or more; columns that differ between them are null where missing.
+        rows: The bad rows, one table or more. Columns that differ between them are null where missing, and
+            text where their types have nothing in common.
 
     Returns:
-        The file, or None where there is no bad row.
+        The file's name, the same for the same rows; empty where there is no bad row.
+
+    Raises:
+        CatalogError: The file system refused, or a column cannot be kept.
+    """
+    if not rows:
+        return ""
+    folder = quarantine_folder(root, catalog_type, nautilus_id)
+    content = pa.BufferOutputStream()
+    try:
+        pq.write_table(_concatenated(rows), content)
+    except pa.ArrowException as exc:
+        raise CatalogError(
+            f"bad rows of {window} cannot be kept in {folder}: {exc}",
+            instrument=nautilus_id,
+            hint="Set on_bad_row: fail to see the first of them.",
+        ) from exc
+    data = content.getvalue()
+    name = f"{_stem(window)}.{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+    with AtomicFile(root, folder / name) as file:
+        file.stream.write(data)
+        file.commit()
+    return name
+
+
+def remove_other_quarantine(
+    root: Path, catalog_type: CatalogType, nautilus_id: str, window: Window, keep: str
+) -> None:
+    """Remove the bad rows that earlier fetches of a window left, all but those in the file `keep`.
 
     Raises:
         CatalogError: The file system refused.
     """
-    path = quarantine_path(root, catalog_type, nautilus_id, window)
+    folder = quarantine_folder(root, catalog_type, nautilus_id)
     try:
-        if not rows:
-            path.unlink(missing_ok=True)
-            return None
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("xb") as stream:
-                pq.write_table(pa.concat_tables(rows, promote_options="permissive"), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for path in folder.glob(f"{_stem(window)}.*parquet"):
+            if path.name != keep:
+                path.unlink(missing_ok=True)
     except OSError as exc:
-        raise CatalogError(f"cannot write {path}: {exc.strerror or exc}") from exc
-    return path
+        raise CatalogError(f"cannot clear {folder}: {exc.strerror or exc}") from exc
+
+
+def _stem(window: Window) -> str:
+    return file_name(window).removesuffix(".parquet")
+
+
+def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:  # days whose files have other types: 5 and "5" are both kept as text
+        types: dict[str, set[pa.DataType]] = {}
+        for field in (field for table in tables for field in table.schema):
+            types.setdefault(field.name, set()).add(field.type)
+        drifting = {name for name, found in types.items() if len(found) > 1}
+        return pa.concat_tables([_as_text(table, drifting) for table in tables], promote_options="permissive")
+
+
+def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
+    fields = [field.with_type(pa.string()) if field.name in names else field for field in table.schema]
+    return table.cast(pa.schema(fields))

@@ -7,11 +7,10 @@ left behind can be told from what a living one needs.
 
 from __future__ import annotations
 
-import datetime as dt
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace as replaced
 from importlib.metadata import PackageNotFoundError, version
@@ -59,55 +58,38 @@ class AtomicFile:
 
     A context manager: left without a commit, by an error or not, it leaves nothing behind.
 
+    A file of the same name is replaced in one step. Who has the old one open keeps it; who opens it again for
+    each read, as the engine may, has to read a hard link of its own.
+
     Args:
         root: The catalog; created with mode 0700 where there is none.
-        target: The final path, below `root/data`; its name is the closed interval it answers for.
-        replace: Replace a file of the very same name, in one step. Who has the old one open keeps it; who
-            opens it again for each read, as the engine may, has to read a hard link of its own.
+        target: The final path, below `root`.
+        guard: Called now and again before the commit; raises where the target may not be written.
 
     Raises:
-        CatalogConflictError: Another file answers for a part of the interval; or one of this name exists
-            and `replace` is false.
-        CatalogError: The file system refused.
+        CatalogError: The file system refused, or the guard did.
     """
 
-    def __init__(self, root: Path, target: Path, *, replace: bool = False) -> None:
+    def __init__(self, root: Path, target: Path, *, guard: Callable[[], None] = lambda: None) -> None:
         self._root = root
         self.target = target
-        self._replace = replace
+        self._guard = guard
         temporaries = root / ".ticklake" / "tmp"
         with _mapped(root):
-            self._check_free()
+            self._guard()
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporaries.mkdir(mode=0o700, parents=True, exist_ok=True)
             remove_stale_temporaries(root)
             self._path, self.stream = _create_locked(temporaries)
 
-    def _check_free(self) -> None:
-        window = parse_file_name(self.target.name)
-        if window is None:
-            raise ValueError(f"{self.target.name} is no name of a catalog file")
-        for name in _names(self.target.parent):
-            other = parse_file_name(name)
-            if other is None or other.intersect(window) is None:
-                continue
-            if name != self.target.name:
-                raise CatalogConflictError(
-                    f"{self.target.parent / name} already answers for a part of {window}",
-                    hint="Write what the catalog says is missing, or replace the file under its own name.",
-                )
-            if not self._replace:
-                raise CatalogConflictError(f"{self.target} exists already", hint="Use refresh to replace it.")
-
     def commit(self) -> Path:
         """Sync the file and give it its final name, and return that.
 
         Raises:
-            CatalogConflictError: Another file came to answer for a part of the interval meanwhile.
-            CatalogError: The file system refused.
+            CatalogError: The file system refused, or the guard did.
         """
         with _mapped(self.target):
-            self._check_free()
+            self._guard()
             self.stream.flush()
             os.fsync(self.stream.fileno())
             _make_durable_folder(self.target.parent, self._root)
@@ -176,7 +158,7 @@ class CatalogWriter:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         target = data_folder(root, catalog_type, spec.nautilus_id) / file_name(window)
-        self._file = AtomicFile(root, target, replace=replace)
+        self._file = AtomicFile(root, target, guard=lambda: _check_free(target, window, replace=replace))
         try:
             self._parquet = _parquet_writer(self._file.stream, self._schema)
         except BaseException:
@@ -241,7 +223,7 @@ class CatalogWriter:
         """Complete the file, sync it, and give it its final name, and return that.
 
         Args:
-            provenance: Where the rows come from; version and time are filled in where they are empty.
+            provenance: Where the rows come from; the version is filled in where it is empty.
 
         Raises:
             CatalogConflictError: Another file came to answer for a part of the window meanwhile.
@@ -249,11 +231,7 @@ class CatalogWriter:
         """
         if self._pending_rows:
             self._write_row_group(self._pending_rows)
-        provenance = replaced(
-            provenance,
-            converter=provenance.converter or _version(),
-            created=provenance.created or f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
-        )
+        provenance = replaced(provenance, converter=provenance.converter or _version())
         with _mapped(self._file.target):
             self._parquet.add_key_value_metadata({FOOTER_KEY: provenance.to_json()})
             self._parquet.close()
@@ -277,6 +255,26 @@ class CatalogWriter:
         self._file.discard()
 
 
+def _check_free(target: Path, window: Window, *, replace: bool) -> None:
+    """Refuse a second answer for any part of a window.
+
+    Raises:
+        CatalogConflictError: Another file answers for a part of it; or one of this name exists and is not to
+            be replaced.
+    """
+    for name in _names(target.parent):
+        other = parse_file_name(name)
+        if other is None or other.intersect(window) is None:
+            continue
+        if name != target.name:
+            raise CatalogConflictError(
+                f"{target.parent / name} already answers for a part of {window}",
+                hint="Write what the catalog says is missing, or replace the file under its own name.",
+            )
+        if not replace:
+            raise CatalogConflictError(f"{target} exists already", hint="Use refresh to replace it.")
+
+
 def _version() -> str:
     try:
         return version("ticklake")
@@ -297,6 +295,8 @@ def _parquet_writer(stream: BinaryIO, rows: pa.Schema) -> pq.ParquetWriter:
         use_dictionary=[path for path in _leaves(rows) if path not in _PLAIN],
         column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
         write_page_checksum=True,
+        # Rows are looked up by time alone; the other columns' would cost a sixth of the writing.
+        write_statistics=list(_DELTA),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+
+def _flag(*names: str, text: str) -> Any:
+    # Without a metavar, help would give each switch a value of type <bool>.
+    return typer.Option(*names, help=text, metavar="")
+
+
 StorageOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -26,10 +32,34 @@ StorageOption = Annotated[
     ),
 ]
 LayoutOption = Annotated[
-    str | None, typer.Option("--layout", help="Named layout of the lake: default or hive.")
+    str | None,
+    typer.Option("--layout", help="Named layout of the lake: default or hive.", metavar="NAME"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+JsonOption = Annotated[bool, _flag("--json", text="Print one JSON document on stdout.")]
+QuietOption = Annotated[bool, _flag("--quiet", "-q", text="Show no progress; warnings are shown.")]
+RefreshOption = Annotated[bool, _flag("--refresh", text="Fetch again what the catalog holds.")]
+OfflineOption = Annotated[bool, _flag("--offline", text="Connect to nothing; fail if a window is missing.")]
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 (typer's signature)
+    if value:
+        import ticklake
+
+        typer.echo(f"ticklake {ticklake.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version.", metavar=""
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -39,32 +69,35 @@ def fetch(
         typer.Argument(help="A run config (YAML or JSON); flags replace its keys.", show_default=False),
     ] = None,
     *,
-    ticks: Annotated[str | None, typer.Option(help="URL of the bucket (or folder) with the ticks.")] = None,
+    ticks: Annotated[
+        str | None, typer.Option(help="URL of the bucket (or folder) with the ticks.", metavar="URL")
+    ] = None,
     instruments: Annotated[
-        str | None, typer.Option(help="URL of the bucket with the instrument lists.")
+        str | None, typer.Option(help="URL of the bucket with the instrument lists.", metavar="URL")
     ] = None,
     layout: LayoutOption = None,
     storage: StorageOption = None,
     instrument: Annotated[
         list[str] | None, typer.Option("--instrument", help="Instrument key, repeatable.", metavar="KEY")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data types, like trades,book_snapshot_5.")] = None,
-    book_as: Annotated[str | None, typer.Option(help="Keep book snapshots as deltas or depth.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data types, like trades,book_snapshot_5.", metavar="TYPES")
+    ] = None,
+    book_as: Annotated[
+        str | None, typer.Option(help="How book snapshots are kept.", metavar="deltas|depth")
+    ] = None,
     start: Annotated[
-        str | None, typer.Option(help="Start of the window (ISO 8601 with zone), inclusive.")
+        str | None,
+        typer.Option(help="Start of the window (ISO 8601 with zone), inclusive.", metavar="TIME"),
     ] = None,
-    end: Annotated[str | None, typer.Option(help="End of the window, exclusive.")] = None,
-    catalog: Annotated[str | None, typer.Option(help="Folder of the catalog.")] = None,
+    end: Annotated[str | None, typer.Option(help="End of the window, exclusive.", metavar="TIME")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Folder of the catalog.", metavar="DIR")] = None,
     on_hole: Annotated[
-        str | None, typer.Option(help="A day that the lake does not have: stop or skip.")
+        str | None, typer.Option(help="At a day that the lake does not have.", metavar="stop|skip")
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch again what the catalog holds.")] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Connect to nothing; fail if a window is missing.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be read; move no data.")
-    ] = False,
+    refresh: RefreshOption = False,
+    offline: OfflineOption = False,
+    dry_run: Annotated[bool, _flag("--dry-run", text="Show what would be read; move no data.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -73,8 +106,10 @@ def fetch(
     Example: `ticklake fetch run.yaml --dry-run`
     """
     from ticklake.catalog import Catalog
+    from ticklake.cli.console import print_json
     from ticklake.cli.options import overlay
-    from ticklake.cli.render import fetch_progress, print_fetch_plan, print_fetch_report, print_json
+    from ticklake.cli.progress import fetch_progress
+    from ticklake.cli.render import print_fetch_plan, print_fetch_report, print_findings
     from ticklake.fetching import fetch as fetch_windows
     from ticklake.fetching import plan_fetch, requests_of
     from ticklake.lake import Lake
@@ -113,6 +148,7 @@ def fetch(
             max_bad_rows=settings.max_bad_rows,
             on_progress=on_progress,
         )
+    print_findings(report)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -130,7 +166,8 @@ def coverage(
     Example: `ticklake coverage catalog --json`
     """
     from ticklake.catalog import Catalog
-    from ticklake.cli.render import coverage_dict, print_coverage, print_json
+    from ticklake.cli.console import print_json
+    from ticklake.cli.render import coverage_dict, print_coverage
     from ticklake.errors import ConfigError
 
     if not catalog.is_dir():
@@ -154,15 +191,19 @@ def list_lake(
 
     Example: `ticklake ls gs://market-data-tick-cefi`
     """
+    from ticklake.cli.console import print_json
     from ticklake.cli.options import storage_config
-    from ticklake.cli.render import print_json, print_lake, tick_file_dict
+    from ticklake.cli.render import print_lake, print_no_ticks, tick_file_dict
     from ticklake.lake import Lake
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
+    files = sorted(lake.list(), key=lambda found: (found.data_type, found.instrument, found.day, found.path))
+    if not files:
+        print_no_ticks(url, lake.layout)
     if as_json:
-        print_json([tick_file_dict(found) for found in lake.list()])
-    else:
-        print_lake(lake.list(), url)
+        print_json([tick_file_dict(found) for found in files])
+    elif files:
+        print_lake(files)
 
 
 @app.command()
@@ -184,7 +225,9 @@ def synth(
     """
     import datetime as dt
 
-    from ticklake.cli.render import print_json, print_synthetic_lake, synthetic_lake_dict, work
+    from ticklake.cli.console import print_json
+    from ticklake.cli.progress import work
+    from ticklake.cli.render import print_synthetic_lake, synthetic_lake_dict
     from ticklake.errors import ConfigError
     from ticklake.synth import write_synthetic_lake
 
@@ -211,12 +254,10 @@ def synth(
 def backtest(
     config: Annotated[Path, typer.Argument(help="A run config (YAML or JSON).")],
     *,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch again what the catalog holds.")] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Connect to nothing; fail if a window is missing.")
-    ] = False,
+    refresh: RefreshOption = False,
+    offline: OfflineOption = False,
     in_process: Annotated[
-        bool, typer.Option("--in-process", help="Run the engine in this process, for a debugger.")
+        bool, _flag("--in-process", text="Run the engine in this process, for a debugger.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -225,19 +266,15 @@ def backtest(
 
     Example: `ticklake backtest run.yaml`
     """
-    from ticklake.cli.render import backtest_progress, print_json, print_runs
+    from ticklake.cli.console import print_json
+    from ticklake.cli.progress import backtest_progress
+    from ticklake.cli.render import print_notes, print_runs
 
-    with backtest_progress(enabled=not (quiet or as_json)) as (on_progress, on_fetched):
+    with backtest_progress(enabled=not (quiet or as_json)) as callbacks:
         from ticklake.backtesting import backtest as run_backtest
 
-        run = run_backtest(
-            config,
-            refresh=refresh,
-            offline=offline,
-            in_process=in_process,
-            on_progress=on_progress,
-            on_fetched=on_fetched,
-        )
+        run = run_backtest(config, refresh=refresh, offline=offline, in_process=in_process, **callbacks)
+    print_notes(run)
     if as_json:
         print_json(run.summary)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from ticklake.config import RunConfig, StorageConfig, parse_config, parse_storage, read_values
 from ticklake.errors import ConfigError
 
-__all__ = ["overlay", "storage_from"]
+__all__ = ["overlay", "storage_config", "storage_from"]
 
 
 def storage_from(options: Iterable[str] | None) -> dict[str, str]:
@@ -56,14 +56,15 @@ def overlay(
     """
     values: dict[str, Any] = dict(read_values(path)) if path else {}
     _lay(values, "lake", {"ticks": ticks, "instruments": instrument_lists, "layout": layout})
-    if storage:
+    if storage and isinstance(values["lake"], dict):
         _lay(values["lake"], "storage", storage_from(storage))
     _lay(values, "window", {"start": start, "end": end})
+    listed = values.get("instruments")
     if keys:
-        values["instruments"] = [_known(values, key) for key in keys]
-    for instrument in values.get("instruments", ()):
-        if isinstance(instrument, dict):
-            instrument.update(_given({"data": data.split(",") if data else None, "book_as": book_as}))
+        values["instruments"] = listed = [_known(listed, key) for key in keys]
+    if isinstance(listed, list):
+        given = _given({"data": None if data is None else _names(data), "book_as": book_as})
+        values["instruments"] = [{**entry, **given} if isinstance(entry, dict) else entry for entry in listed]
     values |= _given({"catalog": catalog, "on_hole": on_hole})
     if path is None:
         _require(values)
@@ -81,13 +82,16 @@ def _require(values: Mapping[str, Any]) -> None:
         raise ConfigError(f"without a config file, {', '.join(missing)} must be given")
 
 
-def _known(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _known(listed: object, key: str) -> dict[str, Any]:
     """Return what the file says of an instrument, or a new entry."""
-    entries = values.get("instruments", ())
+    entries = listed if isinstance(listed, list) else []
     return next(
-        (dict(entry) for entry in entries if isinstance(entry, dict) and entry.get("key") == key),
-        {"key": key},
+        (entry for entry in entries if isinstance(entry, dict) and entry.get("key") == key), {"key": key}
     )
+
+
+def _names(data: str) -> list[str]:
+    return [name.strip() for name in data.split(",")]
 
 
 def _lay(values: dict[str, Any], name: str, given: Mapping[str, Any]) -> None:

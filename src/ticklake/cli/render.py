@@ -1,255 +1,163 @@
-"""What the commands show: tables and messages on a terminal, JSON for machines.
-
-Results go to stdout; progress, notes and errors go to stderr.
-"""
+"""What the commands show: tables for people, plain values for JSON."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+
+from ticklake.cli.console import format_bytes, print_note, print_warning, stdout
 
 if TYPE_CHECKING:
     from ticklake.backtesting import Run
     from ticklake.catalog import Coverage
-    from ticklake.fetching import FetchPlan, FetchProgress, FetchReport, WindowReport
-    from ticklake.lake import TickFile
+    from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.lake import Layout, TickFile
     from ticklake.synth import SyntheticLake
 
 __all__ = [
-    "backtest_progress",
     "coverage_dict",
-    "fetch_progress",
-    "format_bytes",
     "print_coverage",
-    "print_error",
     "print_fetch_plan",
     "print_fetch_report",
-    "print_json",
+    "print_findings",
     "print_lake",
-    "print_note",
+    "print_no_ticks",
+    "print_notes",
     "print_runs",
     "print_synthetic_lake",
-    "stderr",
-    "stdout",
     "synthetic_lake_dict",
     "tick_file_dict",
-    "work",
 ]
 
 
-_WIDE = 200
-
-
-def stdout() -> Console:
-    """Return a console on the current standard output; a pipe or file gets wide lines."""
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _WIDE
-    return console
-
-
-def stderr() -> Console:
-    """Return a console on the current standard error."""
-    return Console(stderr=True, highlight=False)
-
-
-def print_json(value: object) -> None:
-    """Print one JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
-
-
-def print_error(error: object) -> None:
-    """Print why the command failed, in one paragraph on stderr."""
-    stderr().print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-
-
-def print_note(text: str) -> None:
-    """Print a remark on stderr."""
-    stderr().print(escape(text), style="dim", soft_wrap=True)
-
-
-def format_bytes(count: int) -> str:
-    """Return a number of bytes for people, in powers of 1,000."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-class _FetchBar:
-    """A progress bar of a fetch."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[rows]:,} rows"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self.progress.add_task("planning", total=None, rows=0)
-
-    def show(self, event: FetchProgress) -> None:
-        self.progress.update(
-            self._task,
-            description=escape(f"{event.instrument} {event.data_type}"),
-            completed=event.bytes_done,
-            total=event.bytes_total,
-            rows=event.rows,
-        )
-
-
-@contextmanager
-def fetch_progress(*, enabled: bool) -> Iterator[Callable[[FetchProgress], None] | None]:
-    """Show a progress bar on stderr while the block runs; nothing where stderr is no terminal."""
-    console = stderr()
-    if not (enabled and console.is_terminal):
-        yield None
-        return
-    bar = _FetchBar(console)
-    with bar.progress:
-        yield bar.show
-
-
-type _Callbacks = tuple[Callable[[FetchProgress], None] | None, Callable[[FetchReport], None] | None]
-
-
-@contextmanager
-def backtest_progress(*, enabled: bool) -> Iterator[_Callbacks]:
-    """Show on stderr how the fetch goes and then that the engine runs; nothing where it is no terminal."""
-    console = stderr()
-    if not (enabled and console.is_terminal):
-        yield None, None
-        return
-    bar = _FetchBar(console)
-    status = console.status("running the engine")
-
-    def fetched(report: FetchReport) -> None:
-        bar.progress.stop()
-        moved = (
-            f"{format_bytes(report.bytes_read)} read in {report.requests} requests, {report.seconds:.2f} s"
-        )
-        console.print(f"data ready: {report.rows:,} rows fetched, {moved}", style="dim")
-        _print_warnings(report.warnings)
-        status.start()
-
-    bar.progress.start()
-    try:
-        yield bar.show, fetched
-    finally:
-        status.stop()
-        bar.progress.stop()
-
-
-@contextmanager
-def work(text: str, *, enabled: bool) -> Iterator[None]:
-    """Show that work goes on; nothing where stderr is no terminal."""
-    console = stderr()
-    if not (enabled and console.is_terminal):
-        yield
-        return
-    with console.status(escape(text)):
-        yield
-
-
-def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _table(columns: Iterable[str], right: Container[str] = ()) -> Table:
+    """Return a table whose cells rather take several lines than be cut."""
+    table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(
-            column, justify="right" if column in set(right) else "left", overflow="fold", header_style="dim"
-        )
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(escape(column), justify=justify, overflow="fold", header_style="dim")
     return table
+
+
+def _fits(console: Console, table: Table) -> bool:
+    """Tell whether no cell of a table has to be folded."""
+    return Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum <= console.width
+
+
+_UNBOUNDED = 10_000
+
+type _Row = tuple[str, ...]
+
+
+def _show(
+    console: Console,
+    title: str,
+    columns: _Row,
+    rows: Sequence[_Row],
+    *,
+    right: Container[str] = (),
+    style: Callable[[_Row], str] = lambda _: "",
+) -> None:
+    """Print rows as one table, or, where it is too wide, as one for each run of equal first cells."""
+    console.print(title, style="bold")
+    whole = _table(columns, right)
+    for row in rows:
+        whole.add_row(*map(escape, row), style=style(row))
+    if _fits(console, whole):
+        console.print(whole)
+        return
+    for first, group in itertools.groupby(rows, key=lambda row: row[0]):
+        part = _table(columns[1:], right)
+        for row in group:
+            part.add_row(*map(escape, row[1:]), style=style(row))
+        console.print(escape(first), style="italic", overflow="fold")
+        console.print(part)
+
+
+def _moment(iso: str) -> str:
+    return iso.removesuffix("Z").replace("T", " ")
 
 
 def _clock(nanos: int) -> str:
     """Return a time as short as it can be told: the day alone for a midnight."""
     from ticklake.types import format_nanos
 
-    return format_nanos(nanos).removesuffix("Z").replace("T", " ").removesuffix(" 00:00:00")
+    return _moment(format_nanos(nanos)).removesuffix(" 00:00:00")
 
 
 def print_fetch_plan(plan: FetchPlan) -> None:
     """Print what a fetch would read."""
     console = stdout()
-    table = _table(
-        "Objects to read",
-        "object",
-        "row groups",
-        "bytes",
-        "of size",
-        "requests",
-        right=("row groups", "bytes", "of size", "requests"),
-    )
-    for entry in plan.to_dict()["objects"]:
-        table.add_row(
-            escape(entry["url"]),
+    rows = [
+        (
+            entry["url"],
             str(entry["row_groups"]),
             format_bytes(entry["bytes"]),
             f"{entry['share']:.1%}",
-            str(entry["requests"]),
+            "with footer" if entry["with_footer"] else str(entry["requests"]),
         )
-    if plan.scans:
-        console.print(table)
+        for entry in plan.to_dict()["objects"]
+    ]
+    if rows:
+        numbers = ("row groups", "bytes", "of size", "requests")
+        _show(console, "Objects to read", ("object", *numbers), rows, right=numbers)
     _print_windows(console, plan.windows)
-    _print_warnings(plan.warnings)
-    console.print(f"Would read {format_bytes(plan.bytes)} in {plan.requests} requests; footers come on top.")
+    for warning in plan.warnings:
+        print_warning(warning)
+    if plan.planning_requests:
+        looked = f"{format_bytes(plan.planning_bytes)} in {plan.planning_requests} requests"
+        console.print(f"Read {looked} to find out: instrument lists and footers.")
+    more = f"{format_bytes(plan.bytes)} more in {plan.requests} requests"
+    console.print(f"Would read {more}." if rows else "Would read nothing.")
 
 
 def print_fetch_report(report: FetchReport) -> None:
-    """Print what a fetch did."""
+    """Print what a fetch did, and that no row was lost."""
     console = stdout()
     _print_windows(console, report.windows)
-    for reason, count in report.quarantined.items():
-        print_note(f"quarantined: {count:,} rows, {reason}")
-    _print_warnings(report.warnings)
+    if report.source_rows:
+        console.print(
+            f"{report.source_rows:,} rows read = {report.source_rows_written:,} written "
+            f"({report.rows:,} catalog rows) + {report.outside:,} outside the window "
+            f"+ {report.source_rows_quarantined:,} quarantined"
+        )
     console.print(
-        f"{report.rows:,} rows in {report.files} files; {format_bytes(report.bytes_read)} read in "
+        f"{report.files} files written; {format_bytes(report.bytes_read)} read in "
         f"{report.requests} requests, {report.seconds:.2f} s"
     )
 
 
+def print_findings(report: FetchReport) -> None:
+    """Print what a fetch warns of on stderr: holes, quarantined rows, and other findings."""
+    for hole in report.holes:
+        print_warning(str(hole), kind="hole")
+    for reason, count in report.quarantined.items():
+        print_warning(f"{count:,} row{'s' * (count != 1)}, {reason}", kind="quarantined")
+    for warning in report.warnings:
+        print_warning(warning)
+
+
 def _print_windows(console: Console, windows: Iterable[WindowReport]) -> None:
-    table = _table("Windows (UTC)", "instrument", "data", "start", "end", "status", "rows", right=("rows",))
-    for window in windows:
-        style = {"hole": "red", "cached": "dim"}.get(window.status, "")
-        table.add_row(
-            escape(window.instrument),
+    rows = [
+        (
+            window.instrument,
             window.data_type,
             _clock(window.window.start),
             _clock(window.window.end),
             window.status.value,
             "" if window.rows is None else f"{window.rows:,}",
-            style=style,
         )
-    console.print(table)
-
-
-def _print_warnings(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        stderr().print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+        for window in windows
+    ]
+    columns = ("instrument", "data", "start", "end", "status", "rows")
+    styles = {"hole": "red", "cached": "dim"}
+    _show(console, "Windows (UTC)", columns, rows, right=("rows",), style=lambda row: styles.get(row[4], ""))
 
 
 def coverage_dict(entry: Coverage) -> dict[str, Any]:
@@ -268,17 +176,22 @@ def coverage_dict(entry: Coverage) -> dict[str, Any]:
 
 def print_coverage(entries: Iterable[Coverage]) -> None:
     """Print what a catalog holds."""
-    table = _table("Coverage (UTC)", "type", "instrument", "start", "end", "files", right=("files",))
-    for entry in entries:
-        for index, window in enumerate(entry.windows):
-            table.add_row(
-                "" if index else entry.catalog_type.value,
-                "" if index else escape(entry.nautilus_id),
-                _clock(window.start),
-                _clock(window.end),
-                "" if index else str(entry.files),
-            )
-    stdout().print(table if table.rows else "The catalog holds no ticks.")
+    rows = [
+        (
+            entry.catalog_type.value,
+            entry.nautilus_id,
+            _clock(window.start),
+            _clock(window.end),
+            "" if index else str(entry.files),
+        )
+        for entry in entries
+        for index, window in enumerate(entry.windows)
+    ]
+    if rows:
+        columns = ("type", "instrument", "start", "end", "files")
+        _show(stdout(), "Coverage (UTC)", columns, rows, right=("files",))
+    else:
+        stdout().print("The catalog holds no ticks.")
 
 
 def tick_file_dict(found: TickFile) -> dict[str, Any]:
@@ -292,23 +205,29 @@ def tick_file_dict(found: TickFile) -> dict[str, Any]:
     }
 
 
-def print_lake(files: Iterable[TickFile], url: str) -> None:
-    """Print which days of which instruments and data types a lake holds, and their sizes."""
-    groups: dict[tuple[str, str], list[TickFile]] = {}
-    for found in files:
-        groups.setdefault((str(found.data_type), str(found.instrument)), []).append(found)
-    table = _table("Lake", "data", "instrument", "days", "first", "last", "size", right=("days", "size"))
-    for (data_type, instrument), group in sorted(groups.items()):
-        days = sorted(found.day for found in group)
-        table.add_row(
-            data_type,
-            escape(instrument),
-            str(len(set(days))),
-            str(days[0]),
-            str(days[-1]),
-            format_bytes(sum(found.size or 0 for found in group)),
-        )
-    stdout().print(table if table.rows else escape(f"No tick file of this layout lies under {url}."))
+def print_lake(files: Sequence[TickFile]) -> None:
+    """Print which days of which instruments and data types a lake holds, and their sizes.
+
+    Args:
+        files: What there is, sorted.
+    """
+    rows = []
+    grouped = itertools.groupby(files, lambda found: (found.data_type, found.instrument))
+    for (data_type, instrument), group in grouped:
+        same = list(group)
+        days = {found.day for found in same}
+        size = format_bytes(sum(found.size or 0 for found in same))
+        rows.append((data_type, instrument, str(len(days)), str(min(days)), str(max(days)), size))
+    columns = ("data", "instrument", "days", "first", "last", "size")
+    _show(stdout(), "Lake", columns, rows, right=("days", "size"))
+
+
+def print_no_ticks(url: str, layout: Layout) -> None:
+    """Print on stderr what was looked for where nothing was found."""
+    print_note(
+        f"No tick file lies under {url}. Looked for {layout.ticks}: the URL may be a folder too high or too "
+        "deep, or the layout another one (--layout)."
+    )
 
 
 def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
@@ -331,23 +250,48 @@ def print_synthetic_lake(made: SyntheticLake) -> None:
     console.print(f"  instruments  {made.instruments}", soft_wrap=True)
 
 
+def print_notes(run: Run) -> None:
+    """Print on stderr what a run's user should know beside its figures."""
+    for note in run.summary["notes"]:
+        print_warning(note, kind="note")
+    counts = run.summary["log"]["counts"]
+    if counts:
+        spelled = " and ".join(f"{count:,} {_LEVELS.get(level, level)}" for level, count in counts.items())
+        print_warning(f"the engine logged {spelled}; see {run.path / 'engine-log.jsonl'}")
+
+
+_LEVELS = {"WARN": "warnings", "ERROR": "errors"}
+
+
 def print_runs(runs: Iterable[tuple[str, Run]]) -> None:
-    """Print the key figures of runs, one column each, and where they lie.
+    """Print the key figures of runs and where they lie: side by side where they fit, else one by one.
 
     Args:
         runs: The runs with what to call them.
     """
     named = list(runs)
     console = stdout()
-    names = [name for name, _ in named]
-    table = _table("Results", "figure", *names, right=names)
-    summaries = [run.summary for _, run in named]
-    for label, cell in _FIGURES.items():
-        table.add_row(label, *(escape(cell(summary)) for summary in summaries))
-    console.print(table)
+    table = _figures_table(named)
+    if len(named) > 1 and _fits(console, table):
+        console.print("Results", style="bold")
+        console.print(table)
+    else:
+        for one in named:
+            console.print(escape(one[0]), style="bold", overflow="fold")
+            console.print(_figures_table([one]))
+    console.print("An event is a data point that the engine processed.", style="dim")
     for name, run in named:
         console.print(f"{escape(name)}: run folder {escape(str(run.path))}", soft_wrap=True)
         console.print(f"  report {escape(str(run.report()))}", soft_wrap=True)
+
+
+def _figures_table(named: Sequence[tuple[str, Run]]) -> Table:
+    names = [name for name, _ in named]
+    table = _table(("figure", *names), names)
+    table.show_header = len(names) > 1
+    for label, cell in _FIGURES.items():
+        table.add_row(label, *(escape(cell(run.summary)) for _, run in named))
+    return table
 
 
 def _amounts(values: dict[str, float | None], form: str = ",.2f") -> str:
@@ -357,7 +301,8 @@ def _amounts(values: dict[str, float | None], form: str = ",.2f") -> str:
 
 
 _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "window": lambda s: f"{s['window']['start'][:19]} to {s['window']['end'][11:19]}".replace("T", " "),
+    "start": lambda s: _moment(s["window"]["start"]),
+    "end": lambda s: _moment(s["window"]["end"]),
     "events": lambda s: f"{s['events']:,}",
     "orders": lambda s: f"{s['orders']:,}",
     "fills": lambda s: f"{s['fills']:,}",
@@ -367,7 +312,7 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "max drawdown": lambda s: _amounts(s["max_drawdown_amount"]),
     "engine": lambda s: f"{s['engine_seconds']:.2f} s",
     "fetch": lambda s: f"{s['fetch_seconds']:.2f} s",
-    "bytes from the lake": lambda s: format_bytes(s["bytes_read"]),
+    "bytes read": lambda s: format_bytes(s["bytes_read"]),
     "holes": lambda s: str(len(s["data"]["holes"])),
     "quarantined rows": lambda s: f"{s['data']['quarantined']:,}",
 }

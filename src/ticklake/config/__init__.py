@@ -1,6 +1,13 @@
 """The configuration: one YAML or JSON file, or the same as Python values."""
 
-from ticklake.config.loading import load_config, parse_config, parse_storage, read_values
+from ticklake.config.loading import (
+    load_config,
+    parse_config,
+    parse_definition,
+    parse_dialect,
+    parse_storage,
+    read_values,
+)
 from ticklake.config.models import (
     DialectConfig,
     EngineConfig,
@@ -31,6 +38,8 @@ __all__ = [
     "WindowConfig",
     "load_config",
     "parse_config",
+    "parse_definition",
+    "parse_dialect",
     "parse_storage",
     "read_values",
 ]

@@ -12,26 +12,50 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from ticklake.config.models import RunConfig, StorageConfig
+from ticklake.config.models import DialectConfig, InstrumentDefinition, RunConfig, StorageConfig
 from ticklake.errors import ConfigError
 
-__all__ = ["load_config", "parse_config", "parse_storage", "read_values"]
+__all__ = ["load_config", "parse_config", "parse_definition", "parse_dialect", "parse_storage", "read_values"]
+
+
+_EXAMPLE = "Begin it with lake, window and instruments; docs/config.md lists all keys"
 
 
 class _Loader(yaml.SafeLoader):
     """`SafeLoader` that refuses duplicate keys and leaves times as text (PyYAML cuts them to us)."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Keys are looked at as they are written: merge keys (`<<`) put more of them into the node later.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                    None, None, "a key must be text, not a list or a mapping", key_node.start_mark
                 )
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, _twice(key), key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        return node
+
+
+def _twice(key: object) -> str:
+    return f"key {key!r} stands twice"
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the mapping of a JSON object."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(_twice(key))
+        values[key] = value
+    return values
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -64,12 +88,25 @@ def read_values(path: str | Path) -> dict[str, Any]:
     kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
         # yaml.load with a SafeLoader subclass constructs plain values only.
-        values = json.loads(text) if kind == "JSON" else yaml.load(text, Loader=_Loader)  # noqa: S506
-    except (yaml.YAMLError, json.JSONDecodeError) as exc:
+        values = (
+            json.loads(text, object_pairs_hook=_without_duplicates)
+            if kind == "JSON"
+            else yaml.load(text, Loader=_Loader)  # noqa: S506
+        )
+    except yaml.MarkedYAMLError as exc:
+        raise ConfigError(f"{path} is not valid {kind}: {_marked(exc)}") from exc
+    except (yaml.YAMLError, ValueError) as exc:
         raise ConfigError(f"{path} is not valid {kind}: {exc}") from exc
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, not a mapping of config keys")
+        raise ConfigError(f"{path} holds {_kind(values)}, not a mapping of config keys", hint=_EXAMPLE)
     return values
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    # PyYAML's own text would show the line, and a secret in it.
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + ", ".join(text for text in (error.context, error.problem) if text)
 
 
 def parse_config(values: Mapping[str, Any], *, source: str = "the config") -> RunConfig:
@@ -83,6 +120,24 @@ def parse_config(values: Mapping[str, Any], *, source: str = "the config") -> Ru
         ConfigError: It does not validate; every problem is listed with its key's path.
     """
     return _validate(RunConfig, values, source)
+
+
+def parse_definition(values: Mapping[str, Any]) -> InstrumentDefinition:
+    """Validate the definition of an instrument given as plain values.
+
+    Raises:
+        ConfigError: It does not validate.
+    """
+    return _validate(InstrumentDefinition, values, "the definition")
+
+
+def parse_dialect(values: Mapping[str, Any]) -> DialectConfig:
+    """Validate a column mapping given as plain values.
+
+    Raises:
+        ConfigError: It does not validate.
+    """
+    return _validate(DialectConfig, values, "the dialect")
 
 
 def parse_storage(values: Mapping[str, Any], *, source: str = "--storage") -> StorageConfig:
@@ -106,20 +161,49 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str
     problems: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
         location = tuple(part for part in problem["loc"] if not _is_branch(part))
-        secret = model is StorageConfig or "storage" in location
-        where = ".".join(f"[{part}]" if isinstance(part, int) else part for part in location).replace(
-            ".[", "["
-        )
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; allowed here: {', '.join(_allowed(model, location))}"
-        elif problem["type"] == "missing":
-            message = "is required"
-        elif problem["type"] != "value_error":
-            message = f"{message}, found {_shown(problem['input'], secret=secret)}"
-        problems.setdefault(where or "(top)", []).append(message)
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+        message = _message(problem, model, location)
+        problems.setdefault(where.removeprefix(".") or "(top)", []).append(message)
     lines = [f"  {where}: {', or '.join(messages)}" for where, messages in problems.items()]
     return f"{source} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
+
+
+# Pydantic speaks of Python's types; a config has these. What is not here says "Input should be ...".
+_WANTED = {
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "path_type": "must be a path",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "invalid_key": "a key must be text",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+}
+
+
+def _message(problem: ErrorDetails, model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    kind, text = problem["type"], problem["msg"]
+    if kind == "extra_forbidden":
+        return f"unknown key; allowed here: {', '.join(_allowed(model, location))}"
+    if kind == "missing":
+        return "is required"
+    if kind == "too_short":
+        return "is empty; name at least one"
+    if kind == "value_error":
+        return text.removeprefix("Value error, ")
+    # A scalar where a mapping belongs may be anything, a URL with credentials among them.
+    secret = model is StorageConfig or "storage" in location or kind in ("model_type", "dict_type")
+    known = _WANTED.get(kind)
+    wanted = known.format_map(problem.get("ctx", {})) if known else text.replace("Input should", "must", 1)
+    return f"{wanted}, found {_shown(problem['input'], secret=secret)}"
 
 
 def _is_branch(part: int | str) -> bool:
@@ -129,9 +213,23 @@ def _is_branch(part: int | str) -> bool:
 
 def _shown(value: object, *, secret: bool) -> str:
     # What may be a secret must not be echoed, nor may what contains it.
-    if secret or isinstance(value, dict | list):
-        return f"a {type(value).__name__}"
-    return repr(value)
+    return _kind(value) if secret or value is None or isinstance(value, dict | list) else repr(value)
+
+
+def _kind(value: object) -> str:
+    """Return what a value of a file is, in the file's words."""
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+_KINDS: dict[type, str] = {
+    dict: "a mapping",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "nothing",
+}
 
 
 def _allowed(model: Any, location: tuple[int | str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    StrictBool,
     Tag,
     model_validator,
 )
@@ -52,6 +53,8 @@ _UNIT_NANOS = {
 
 def _parse_duration(value: object) -> int:
     if isinstance(value, dt.timedelta):
+        if value < dt.timedelta(0):
+            raise ValueError(f"{value} is negative")
         return round(value / dt.timedelta(microseconds=1)) * 1_000
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
@@ -70,6 +73,27 @@ def _format_duration(nanos: int) -> str:
 def _as_decimal(value: object) -> object:
     # A YAML float 0.0002 means the text 0.0002, not its binary neighbour.
     return str(value) if isinstance(value, float) else value
+
+
+def _at_least(shortest: str, longest: str | None = None) -> AfterValidator:
+    """Return a check of a duration, whose bounds are told as durations."""
+    low, high = _parse_duration(shortest), None if longest is None else _parse_duration(longest)
+
+    def check(nanos: int) -> int:
+        if nanos < low:
+            raise ValueError(f"{_format_duration(nanos)} is too short; {shortest} is the least")
+        if high is not None and nanos > high:
+            raise ValueError(f"{_format_duration(nanos)} is too long; {longest} is the most")
+        return nanos
+
+    return AfterValidator(check)
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise ValueError(f"{path} names a home folder that is not known") from exc
 
 
 def _positive(value: Decimal) -> Decimal:
@@ -104,6 +128,7 @@ Nanos = Annotated[
     BeforeValidator(_parse_duration),
     PlainSerializer(_format_duration, return_type=str),
 ]
+UserPath = Annotated[Path, AfterValidator(_at_home)]
 Timestamp = Annotated[
     int,
     BeforeValidator(parse_nanos),
@@ -136,7 +161,9 @@ class StorageConfig(_Model):
         timeout: The whole of one request, its body included.
         connect_timeout: Until a connection stands.
         max_retries: How often one request is sent again after a passing failure.
-        retry_timeout: No retry is begun later than this after the first try.
+        retry_timeout: No retry is begun later than this after the first try: a request with all its retries
+            ends within this and `timeout`.
+        retry_wait: The most that is waited before the first retry; doubles with each one, up to 32 s.
         max_concurrency: Requests under way at once.
     """
 
@@ -152,10 +179,11 @@ class StorageConfig(_Model):
     account_key: SecretStr | None = None
     sas_token: SecretStr | None = None
     bearer_token: SecretStr | None = None
-    timeout: Nanos = Field(default=30 * 1_000_000_000, ge=1_000_000)
-    connect_timeout: Nanos = Field(default=5 * 1_000_000_000, ge=1_000_000)
+    timeout: Annotated[Nanos, _at_least("1ms")] = 30 * 1_000_000_000
+    connect_timeout: Annotated[Nanos, _at_least("1ms")] = 5 * 1_000_000_000
     max_retries: int = Field(default=5, ge=0, le=100)
-    retry_timeout: Nanos = Field(default=60 * 1_000_000_000, ge=0)
+    retry_timeout: Nanos = 60 * 1_000_000_000
+    retry_wait: Nanos = 1_000_000_000
     max_concurrency: int = Field(default=8, ge=1, le=256)
 
 
@@ -190,7 +218,7 @@ class LakeConfig(_Model):
         Discriminator(lambda value: "(name)" if isinstance(value, str) else "(templates)"),
     ] = "default"
     storage: StorageConfig = StorageConfig()
-    partition_slack: Nanos = Field(default=10 * 1_000_000_000, ge=0, le=86_400 * 1_000_000_000)
+    partition_slack: Annotated[Nanos, _at_least("0s", "24h")] = 10 * 1_000_000_000
 
 
 class WindowConfig(_Model):
@@ -217,6 +245,7 @@ class DialectConfig(_Model):
         ts_event, ts_init: Exchange time and receive time; without `ts_init` it equals `ts_event`.
         price, size, side, trade_id: Columns of a trades file.
         buy, sell: The values of `side` that mean an aggressive buyer or seller; others are no aggressor.
+            `true` and 1 are the same, and so are `false` and 0.
         bid_price, bid_size, ask_price, ask_size: Column templates of a book file with `{level}`.
         first_level: The number of the best level in those templates (0 or 1).
     """
@@ -228,8 +257,8 @@ class DialectConfig(_Model):
     size: str | None = None
     side: str | None = None
     trade_id: str | None = None
-    buy: str | int = "buy"
-    sell: str | int = "sell"
+    buy: StrictBool | int | str = "buy"
+    sell: StrictBool | int | str = "sell"
     bid_price: str | None = None
     bid_size: str | None = None
     ask_price: str | None = None
@@ -258,6 +287,12 @@ class InstrumentDefinition(_Model):
     min_size: PositiveNumber
     contract_size: PositiveNumber = Decimal(1)
     inverse: bool = False
+
+    @model_validator(mode="after")
+    def _spot_is_linear(self) -> Self:
+        if self.type == "spot" and self.inverse:
+            raise ValueError("inverse: true is for perpetuals; a spot pair is never inverse")
+        return self
 
 
 def _dialect_form(value: object) -> str:
@@ -335,10 +370,10 @@ class VenueConfig(_Model):
 
     account: Literal["CASH", "MARGIN"]
     oms: Literal["NETTING", "HEDGING"] = "NETTING"
-    book: Literal["L1_MBP", "L2_MBP", "L3_MBO"] = "L2_MBP"
+    book: Literal["L1_MBP", "L2_MBP"] = "L2_MBP"
     balances: tuple[str, ...] = Field(min_length=1)
     fees: FeesConfig
-    latency: Nanos = Field(default=0, ge=0)
+    latency: Nanos = 0
     base_currency: str | None = None
     leverage: PositiveNumber = Decimal(1)
 
@@ -361,14 +396,14 @@ class EngineConfig(_Model):
     """How the engine runs.
 
     Attributes:
-        chunk_size: Data points held at once; results do not depend on it, memory does.
+        chunk_size: Events (data points) held at once; results do not depend on it, memory does.
         log_level: What the engine prints on standard error.
         equity_interval: Spacing of the equity curve; None picks one that suits the window.
     """
 
     chunk_size: int = Field(default=50_000, ge=1_000, le=1_000_000)
     log_level: Literal["OFF", "ERROR", "WARNING", "INFO", "DEBUG"] = "ERROR"
-    equity_interval: Nanos | None = Field(default=None, ge=1_000_000)
+    equity_interval: Annotated[Nanos, _at_least("1ms")] | None = None
 
 
 class RunConfig(_Model):
@@ -391,7 +426,7 @@ class RunConfig(_Model):
     """
 
     lake: LakeConfig
-    catalog: Path = Path("catalog")
+    catalog: UserPath = Path("catalog")
     window: WindowConfig
     instruments: tuple[InstrumentConfig, ...]
     on_hole: Literal["stop", "skip"] = "stop"
@@ -400,7 +435,7 @@ class RunConfig(_Model):
     venues: dict[str, VenueConfig] = Field(default_factory=dict)
     strategies: tuple[StrategyConfig, ...] = ()
     engine: EngineConfig = EngineConfig()
-    runs: Path = Path("runs")
+    runs: UserPath = Path("runs")
 
     @model_validator(mode="after")
     def _instruments_distinct(self) -> Self:
@@ -409,4 +444,7 @@ class RunConfig(_Model):
         keys = [instrument.key for instrument in self.instruments]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"instruments lists {', '.join(twice)} more than once")
+        ids = [instrument.nautilus_id for instrument in self.instruments if instrument.nautilus_id]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"instruments gives the nautilus_id {', '.join(twice)} more than once")
         return self

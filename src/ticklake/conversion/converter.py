@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ticklake.catalog.schema import PRICE_MAX, SIZE_MAX, schema
 from ticklake.config import DialectConfig
 from ticklake.conversion import books
-from ticklake.conversion.dialects import BookDialect, Dialect, TradesDialect, nanos_per_unit, recognise
+from ticklake.conversion.dialects import (
+    BookDialect,
+    Dialect,
+    TradesDialect,
+    declaration,
+    nanos_per_unit,
+    recognise,
+)
 from ticklake.conversion.kernels import (
     SIDES,
     Ints,
@@ -28,19 +36,23 @@ from ticklake.conversion.kernels import (
     timestamp_array,
     to_raw,
     unusable_ids,
+    without_views,
 )
 from ticklake.conversion.order import Orderer
 from ticklake.conversion.quality import ConversionCounts, Note, Reason, Verdict
 from ticklake.errors import ConversionError
-from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec, Window
+from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec, Moment, Window
 
 __all__ = ["Conversion", "Converter", "convert"]
 
 type OnBadRow = Literal["fail", "quarantine"]
 
-# Rows worked on at once: bounds the memory above what comes in and goes out. A snapshot is 1 + 2N delta rows.
+# Rows worked on at once: bounds the memory above what comes in and goes out.
 _TRADE_ROWS = 65_536
 _BOOK_ROWS = 16_384
+# A snapshot is 1 + 2N delta rows of this many bytes, so that deep books are worked on in fewer rows.
+_BOOK_BYTES = 16 * 1024 * 1024
+_DELTA_BYTES = 67
 
 _NO_BAD_ROWS = pa.table(
     {
@@ -65,33 +77,60 @@ class Converter:
         data_type: What the source rows are.
         book_as: What book snapshots become.
         on_bad_row: Whether a row that cannot be converted is an error or goes to `quarantined`.
+        on_notes: Called with each kind of remarkable rows in a piece and their `ts_init` (ns).
 
     Attributes:
         schema: The schema of the batches that leave.
         counts: What became of the rows so far.
-        quarantined: Tables of bad rows: `row` (position in the source file), `reason`, `column`, `ts_init_ns`
-            (null where unusable), `source` (URL), and the source's own columns.
+
+    Raises:
+        ValueError: An argument is none of its choices.
     """
 
     def __init__(
         self,
         spec: InstrumentSpec,
-        data_type: DataType,
+        data_type: str | DataType,
         book_as: BookAs = BookAs.DELTAS,
         *,
         on_bad_row: OnBadRow = "fail",
+        on_notes: Callable[[Note, Ints], None] | None = None,
     ) -> None:
+        if on_bad_row not in (choices := get_args(OnBadRow.__value__)):
+            raise ValueError(f"on_bad_row is {on_bad_row!r}, not one of {', '.join(choices)}")
         self.spec = spec
-        self.data_type = data_type
-        self.book_as = book_as
-        self.schema = schema(CatalogType.of(data_type, book_as), spec)
+        self.data_type = DataType.of(data_type)
+        # Its text is equal to it, but not the same.
+        self.book_as = BookAs(book_as)
+        self.schema = schema(CatalogType.of(self.data_type, self.book_as), spec)
         self.counts = ConversionCounts()
-        self.quarantined: list[pa.Table] = []
+        # With the time that stands in for one that is unusable.
+        self._bad: list[tuple[pa.Table, int]] = []
         self._on_bad_row = on_bad_row
+        self._on_notes = on_notes
         self._orderer = Orderer()
-        depth = data_type.depth
-        self._block_rows = _TRADE_ROWS if depth is None else _BOOK_ROWS
+        depth = self.data_type.depth
+        self._block_rows = _TRADE_ROWS if depth is None else _book_rows(depth)
         self._canonical_schema = self.schema if depth is None else books.canonical_schema(depth)
+
+    @property
+    def quarantined(self) -> list[pa.Table]:
+        """Tables of bad rows.
+
+        They have `row` (position in the source file), `reason`, `column`, `ts_init_ns` (null where unusable),
+        `source` (URL), and the source's own columns.
+        """
+        return [table for table, _ in self._bad]
+
+    def take_quarantined(self, end: int) -> list[pa.Table]:
+        """Take out and return the bad rows before `end`, by `ts_init` or what stands in for it."""
+        taken, left = [], []
+        for table, undated in self._bad:
+            before = pc.less(table["ts_init_ns"].fill_null(undated), end)
+            taken.append(table.filter(before))
+            left.append((table.filter(pc.invert(before)), undated))
+        self._bad = [(table, undated) for table, undated in left if table.num_rows]
+        return [table for table in taken if table.num_rows]
 
     def push(
         self,
@@ -101,6 +140,7 @@ class Converter:
         watermark: int | None,
         first_row: int = 0,
         window: Window | None = None,
+        undated: int | None = None,
         url: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Convert a piece of a source and yield what can go; exhaust the iterator before the next push.
@@ -111,6 +151,8 @@ class Converter:
             watermark: The least `ts_init` (ns) that a later piece can still bring; None where none follows.
             first_row: Position of the piece's first row in its source file.
             window: Keeps the rows whose `ts_init` lies in it; None keeps all.
+            undated: Stands in for a `ts_init` that is not usable, so that such a row counts to one window
+                only; None counts it to each.
             url: Where the rows come from, for errors.
 
         Raises:
@@ -118,7 +160,9 @@ class Converter:
                 earlier watermark allowed.
             PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
         """
-        canonical = self.prepare(source, dialect, first_row=first_row, window=window, url=url)
+        canonical = self.prepare(
+            source, dialect, first_row=first_row, window=window, undated=undated, url=url
+        )
         yield from self.finish(self._orderer.push(canonical, watermark))
 
     def flush(self) -> Iterator[pa.RecordBatch]:
@@ -133,6 +177,7 @@ class Converter:
         *,
         first_row: int = 0,
         window: Window | None = None,
+        undated: int | None = None,
         url: str | None = None,
     ) -> pa.Table:
         """Return the source rows in canonical form: checked, converted, one row each, not yet in order.
@@ -142,7 +187,7 @@ class Converter:
         table = pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source
         parts = []
         for batch in table.to_batches(max_chunksize=self._block_rows):
-            parts += self._prepare(batch, dialect, first_row, window, url)
+            parts += self._prepare(without_views(batch), dialect, first_row, window, undated, url)
             first_row += batch.num_rows
         return pa.Table.from_batches(parts, self._canonical_schema)
 
@@ -162,13 +207,19 @@ class Converter:
             yield finished
 
     def _prepare(
-        self, batch: pa.RecordBatch, dialect: Dialect, first_row: int, window: Window | None, url: str | None
+        self,
+        batch: pa.RecordBatch,
+        dialect: Dialect,
+        first_row: int,
+        window: Window | None,
+        undated: int | None,
+        url: str | None,
     ) -> list[pa.RecordBatch]:
         times = _Times.read(batch, dialect)
         self.counts.read += batch.num_rows
         rows = np.arange(first_row, first_row + batch.num_rows)
         if window is not None:
-            inside = times.within(window)
+            inside = times.within(window, undated)
             kept = int(np.count_nonzero(inside))
             self.counts.outside += batch.num_rows - kept
             if kept < batch.num_rows:
@@ -187,10 +238,13 @@ class Converter:
             if self._on_bad_row == "fail":
                 raise verdict.error(batch, rows, spec=self.spec, data_type=self.data_type, url=url)
             self.counts.quarantined += verdict.counts()
-            self.quarantined.append(verdict.quarantine(batch, rows, times.init, url))
+            self._bad.append((verdict.quarantine(batch, rows, times.init, url), undated or 0))
             canonical = canonical.filter(pa.array(verdict.good))
             notes = {note: mask & verdict.good for note, mask in notes.items()}
         self.counts.notes += {note: int(np.count_nonzero(mask)) for note, mask in notes.items()}
+        if self._on_notes is not None:
+            for note, mask in notes.items():
+                self._on_notes(note, times.init[mask])
         return [canonical]
 
     def _trades(
@@ -245,10 +299,12 @@ class _Times:
             bad.append((name, null, outside))
         return cls(event=nanos[-1], init=nanos[0], bad=tuple(bad))
 
-    def within(self, window: Window) -> Mask:
-        """Return which rows lie in the window; one without a usable `ts_init` could, so it does."""
+    def within(self, window: Window, undated: int | None) -> Mask:
+        """Return which rows lie in the window; `undated` tells of those without a usable `ts_init`."""
         _, null, outside = self.bad[0]
-        inside: Mask = (self.init >= window.start) & (self.init < window.end) | null | outside
+        inside: Mask = (self.init >= window.start) & (self.init < window.end)
+        if (unusable := null | outside).any():
+            inside[unusable] = undated is None or window.start <= undated < window.end
         return inside
 
     def pick(self, mask: Mask) -> _Times:
@@ -263,6 +319,10 @@ class _Times:
     def arrays(self) -> tuple[pa.Array, pa.Array]:
         """Return `ts_event` and `ts_init` as the catalog has them."""
         return timestamp_array(self.event), timestamp_array(self.init)
+
+
+def _book_rows(depth: int) -> int:
+    return max(1, min(_BOOK_ROWS, _BOOK_BYTES // ((1 + 2 * depth) * _DELTA_BYTES)))
 
 
 def _pick(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
@@ -295,10 +355,10 @@ def convert(
     source: object,
     *,
     spec: InstrumentSpec,
-    data_type: DataType,
+    data_type: str | DataType,
     book_as: BookAs = BookAs.DELTAS,
-    dialect: DialectConfig | None = None,
-    window: Window | None = None,
+    dialect: DialectConfig | Mapping[str, Any] | None = None,
+    window: Window | tuple[Moment, Moment] | None = None,
     on_bad_row: OnBadRow = "fail",
 ) -> Conversion:
     """Convert source rows of any kind to a table that a NautilusTrader catalog can hold.
@@ -307,7 +367,7 @@ def convert(
         source: Path of a Parquet file; an Arrow table, record batch or reader; a pandas or Polars DataFrame,
             or anything else with the Arrow PyCapsule interface.
         spec: The instrument.
-        data_type: What the rows are.
+        data_type: What the rows are: `trades` or `book_snapshot_N`.
         book_as: What book snapshots become.
         dialect: What the columns mean; None recognises a known dialect from their names.
         window: Keeps the rows whose `ts_init` lies in it; None keeps all.
@@ -317,23 +377,28 @@ def convert(
         ConversionError: The source cannot be read, or a row cannot be converted.
         SourceSchemaError: The columns are in no known dialect, or do not fit the declared one.
         PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
-        TypeError: The source is none of these kinds.
+        ConfigError: The dialect is not valid.
+        TypeError: The source or another argument is of none of these kinds.
+        ValueError: An argument is not valid.
     """
+    declared = declaration(dialect)
+    within = None if window is None else Window.of(window)
     converter = Converter(spec, data_type, book_as, on_bad_row=on_bad_row)
     url = str(source) if isinstance(source, str | Path) else None
     converted: list[pa.RecordBatch] = []
     with _opened(source, url) as rows:
         schema_ = rows.schema_arrow if isinstance(rows, pq.ParquetFile) else rows.schema
-        meaning = recognise(schema_, data_type, dialect, url=url)
+        meaning = recognise(schema_, converter.data_type, declared, url=url)
         for batch in _batches(rows, meaning.columns, url):
             # Nothing is known of what follows, so that all is held back; what is in order costs nothing.
             converted += converter.push(
-                batch, meaning, watermark=0, first_row=converter.counts.read, window=window, url=url
+                batch, meaning, watermark=0, first_row=converter.counts.read, window=within, url=url
             )
     converted += converter.flush()
+    bad = converter.quarantined
     return Conversion(
         table=pa.Table.from_batches(converted, converter.schema),
-        quarantined=pa.concat_tables(converter.quarantined) if converter.quarantined else _NO_BAD_ROWS,
+        quarantined=pa.concat_tables(bad) if bad else _NO_BAD_ROWS,
         counts=converter.counts,
     )
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.types as pt
 
-from ticklake.config import DialectConfig
+from ticklake.config import DialectConfig, parse_dialect
 from ticklake.errors import SourceSchemaError
 from ticklake.types import DataType
 
@@ -23,6 +23,7 @@ __all__ = [
     "Dialect",
     "TradesDialect",
     "Unit",
+    "declaration",
     "nanos",
     "nanos_per_unit",
     "recognise",
@@ -70,7 +71,7 @@ class TradesDialect(_Times):
         price, size: Columns of the price and the traded quantity.
         side: Column of the aggressor's side; None where the file has none (no aggressor then).
         buy, sell: The values of `side` that mean an aggressive buyer or seller, as case-folded text
-            (`"1"` also stands for the integer 1); any other value is no aggressor.
+            (`"1"` also stands for the integer 1, `"true"` for the boolean); any other value is no aggressor.
         trade_id: Column of the trade id; None where the file has none (ids are derived then).
     """
 
@@ -272,6 +273,20 @@ _KNOWN_BOOKS = (
 )
 
 
+def declaration(dialect: DialectConfig | Mapping[str, Any] | None) -> DialectConfig | None:
+    """Return a declared column mapping as it is, or validated from plain values.
+
+    Raises:
+        ConfigError: The values are not those of a mapping.
+        TypeError: It is neither.
+    """
+    if dialect is None or isinstance(dialect, DialectConfig):
+        return dialect
+    if isinstance(dialect, Mapping):
+        return parse_dialect(dialect)
+    raise TypeError(f"{dialect!r} is not a dialect; give a DialectConfig or a mapping of its keys")
+
+
 def recognise(
     schema: pa.Schema,
     data_type: DataType,
@@ -369,23 +384,33 @@ def _declared(names: set[str], data_type: DataType, declared: DialectConfig) -> 
             unit=declared.unit,
         )
     _require(names, (*columns, declared.side, declared.trade_id))
-    buy, sell = str(declared.buy).casefold(), str(declared.sell).casefold()
-    if buy == sell:
+    buy, sell = _side_values(declared.buy), _side_values(declared.sell)
+    if buy & sell:
         raise SourceSchemaError(
-            f"the declared dialect has the same value {declared.buy!r} for buy and sell (case is ignored)",
+            f"the declared dialect has the same value {declared.buy!r} for buy and sell (case is ignored, "
+            "true is 1 and false is 0)",
         )
     return TradesDialect(
         name="declared",
         price=columns[0],
         size=columns[1],
         side=declared.side,
-        buy=frozenset({buy}),
-        sell=frozenset({sell}),
+        buy=buy,
+        sell=sell,
         trade_id=declared.trade_id,
         ts_event=declared.ts_event,
         ts_init=declared.ts_init,
         unit=declared.unit,
     )
+
+
+# A flag is a boolean in some files and an integer in others, however its mapping spells it.
+_FLAGS = (frozenset({"true", "1"}), frozenset({"false", "0"}))
+
+
+def _side_values(value: bool | int | str) -> frozenset[str]:  # noqa: FBT001 (what a config may say)
+    text = str(value).casefold()
+    return next((flag for flag in _FLAGS if text in flag), frozenset({text}))
 
 
 def _book_dialect(

@@ -29,12 +29,14 @@ __all__ = [
     "enum_array",
     "floats_to_raw",
     "raw_of",
+    "schema_without_views",
     "sides",
     "text",
     "times_to_nanos",
     "timestamp_array",
     "to_raw",
     "unusable_ids",
+    "without_views",
 ]
 
 type Ints = npt.NDArray[np.int64]
@@ -80,6 +82,30 @@ class Fault(IntEnum):
 
 
 ABSENT = Fault.ZERO
+
+
+def without_views[T: (pa.RecordBatch, pa.Table)](rows: T) -> T:
+    """Return rows whose text is that of the source, but not in views (`string_view`, as Polars writes it).
+
+    Arrow can neither filter nor take views, nor decode dictionaries of them.
+    """
+    plain = schema_without_views(rows.schema)
+    return rows if plain.equals(rows.schema) else rows.cast(plain)
+
+
+def schema_without_views(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that `without_views` makes of one."""
+    return pa.schema([field.with_type(_without_view(field.type)) for field in schema], schema.metadata)
+
+
+def _without_view(kind: pa.DataType) -> pa.DataType:
+    if pt.is_string_view(kind):
+        return pa.string()
+    if pt.is_binary_view(kind):
+        return pa.binary()
+    if pt.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_view(kind.value_type), kind.ordered)
+    return kind
 
 
 def to_raw(column: pa.Array, precision: int, limit: int) -> tuple[Ints, Faults]:
@@ -287,7 +313,9 @@ def sides(column: pa.Array, buy: frozenset[str], sell: frozenset[str]) -> npt.ND
     meaning = np.zeros(len(values) + 1, np.int8)
     meaning[:-1][_mask(pc.is_in(values, pa.array(sorted(buy), pa.string())))] = 1
     meaning[:-1][_mask(pc.is_in(values, pa.array(sorted(sell), pa.string())))] = 2
-    codes: npt.NDArray[np.int8] = meaning[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    # Polars numbers its categories without sign.
+    indices = encoded.indices.cast(pa.int64()).fill_null(-1)
+    codes: npt.NDArray[np.int8] = meaning[indices.to_numpy(zero_copy_only=False)]
     return codes
 
 
@@ -358,11 +386,7 @@ def enum_array(indices: npt.NDArray[np.int8], values: pa.Array) -> pa.Array:
 
 
 def _decoded(column: pa.Array) -> pa.Array:
-    values = column.dictionary
-    if pt.is_string_view(values.type):
-        # Arrow cannot decode a dictionary of these.
-        values = values.cast(pa.string())
-    return values.take(column.indices)
+    return column.dictionary.take(column.indices)
 
 
 def _only(column: pa.Array, mask: Mask) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ import pyarrow as pa
 
 from ticklake.catalog import Catalog
 from ticklake.conversion import ConversionCounts, Converter, Note
-from ticklake.errors import ConversionError, MissingDataError
+from ticklake.errors import MissingDataError
+from ticklake.fetching.badrows import BadRows, OnBadRow
+from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import FetchProgress, FetchReport, FetchRequest, WindowReport, WindowStatus
-from ticklake.fetching.pieces import PieceWriter
-from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_fetch, plan_unit, wanted_windows
+from ticklake.fetching.pieces import PieceWriter, Published
+from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_resolved, plan_unit, resolve_all
 from ticklake.lake import Lake, Scan
+from ticklake.types import CatalogType
 
 __all__ = ["fetch"]
 
@@ -28,7 +32,7 @@ _NOTES = {
 }
 
 type OnProgress = Callable[[FetchProgress], None]
-type OnBadRow = Literal["fail", "quarantine"]
+type OnHole = Literal["stop", "skip"]
 
 
 def fetch(
@@ -38,7 +42,7 @@ def fetch(
     *,
     refresh: bool = False,
     offline: bool = False,
-    on_hole: Literal["stop", "skip"] = "stop",
+    on_hole: OnHole = "stop",
     on_bad_row: OnBadRow = "quarantine",
     max_bad_rows: int = 1_000,
     on_progress: OnProgress | None = None,
@@ -46,7 +50,8 @@ def fetch(
     """Bring what the catalog lacks of the requests from the lake into it.
 
     A file appears in the catalog when it is whole. An error leaves the files that were complete by then; the
-    next fetch reads the rest.
+    next fetch reads the rest. Where something is missing, the type and instrument are locked before footers
+    are read: of several processes that fetch the same one reads it, and the others find it there.
 
     Args:
         lake: Where the ticks are. No connection is opened if the catalog holds everything.
@@ -57,7 +62,9 @@ def fetch(
         on_hole: Whether a day that the lake does not have stops the fetch before it begins, or is left out
             and reported.
         on_bad_row: Whether a row that cannot be converted is an error, or is kept in quarantine and counted.
-        max_bad_rows: With `quarantine`, one more than this many bad rows is an error all the same.
+            With `fail`, a catalog file of the windows that was made without such rows is an error too.
+        max_bad_rows: With `quarantine`, one more than this many bad rows is an error all the same, be they
+            read now or be they those that the catalog's files of the windows were made without.
         on_progress: Called after each row group, from the calling thread.
 
     Raises:
@@ -66,40 +73,36 @@ def fetch(
         CatalogConflictError: The catalog holds the window from another source or with another precision.
         ConversionError: A row cannot be converted, or too many cannot.
         SourceSchemaError: A source file has columns that are not understood.
-        ConfigError: An instrument's definition cannot be used.
+        ConfigError: An instrument's definition cannot be used, two instruments have one id, or `offline` and
+            `refresh` are both asked for.
         LakeError: The lake could not be read.
         CatalogError: The catalog could not be written.
     """
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
-    plan = plan_fetch(lake, catalog, requests, refresh=refresh, offline=offline)
-    if on_hole == "stop":
-        _refuse_holes(plan)
-    run = _Run(lake, catalog, on_bad_row, max_bad_rows, _Meter(plan, on_progress))
-    for unit in plan.units:
-        run.fetch_unit(unit)
+    resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+    run = _Run(lake, catalog, on_hole, BadRows(on_bad_row, max_bad_rows))
+    with WriteLocks(catalog, resolved, refresh=refresh, on_wait=run.warn) as locks:
+        plan = plan_resolved(lake, catalog, resolved, refresh=refresh)
+        run.check(plan)
+        meter = _Meter(plan, on_progress)
+        for unit in plan.units:
+            run.fetch_unit(unit, meter)
+            locks.done(unit.place)
     return FetchReport(
         windows=tuple(run.windows),
         rows=run.counts.catalog_rows,
         source_rows=run.counts.read,
+        source_rows_written=run.counts.written,
         outside=run.counts.outside,
-        quarantined={reason.value: count for reason, count in run.counts.quarantined.items()},
+        source_rows_quarantined=run.counts.bad,
+        quarantined=dict(run.bad_rows.by_reason),
         files=sum(window.rows is not None for window in run.windows),
         requests=lake.transfer.requests - requests_before,
         bytes_read=lake.transfer.bytes - bytes_before,
         seconds=time.perf_counter() - began,
-        warnings=(*plan.warnings, *run.warnings),
+        warnings=tuple(run.warnings),
     )
-
-
-def _refuse_holes(plan: FetchPlan) -> None:
-    if holes := tuple(str(hole) for hole in plan.holes):
-        lines = "".join(f"\n  {hole}" for hole in holes)
-        raise MissingDataError(
-            f"the lake has no file for {len(holes)} part{'s' * (len(holes) > 1)} of what is asked:{lines}",
-            holes=holes,
-            hint="Ask for another window, or go on without them with on_hole: skip (--on-hole skip)",
-        )
 
 
 class _Meter:
@@ -127,89 +130,87 @@ class _Run:
 
     lake: Lake
     catalog: Catalog
-    on_bad_row: OnBadRow
-    max_bad_rows: int
-    meter: _Meter
+    on_hole: OnHole
+    bad_rows: BadRows
     counts: ConversionCounts = field(default_factory=ConversionCounts)
     windows: list[WindowReport] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, None] = field(default_factory=dict)
+    written: set[tuple[CatalogType, str]] = field(default_factory=set)
 
-    def fetch_unit(self, unit: UnitPlan) -> None:
-        """Read and write what one request lacks."""
-        unit.definitions.save(self.catalog)
-        self.windows += [unit.report(window, WindowStatus.CACHED) for window in unit.cached]
-        self.windows += [unit.report(hole, WindowStatus.HOLE) for hole in unit.holes]
-        if not unit.pieces:
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        self.warnings[text] = None
+
+    def check(self, plan: FetchPlan) -> None:
+        """Check what can be checked before data move: holes, and the bad rows of what the catalog holds."""
+        self._refuse_holes(plan.holes)
+        for unit in plan.units:
+            self.bad_rows.add(unit.provenance)
+        self.bad_rows.check_files()
+
+    def _refuse_holes(self, found: Iterable[WindowReport]) -> None:
+        holes = tuple(str(hole) for hole in found)
+        if not holes or self.on_hole == "skip":
             return
-        request = unit.request
-        with self.catalog.lock(request.catalog_type, unit.spec.nautilus_id, on_wait=self.warnings.append):
-            current = self._current(unit)
-            taken = [piece for piece in unit.pieces if piece not in current.pieces]
-            self.windows += [unit.report(piece, WindowStatus.CACHED) for piece in taken]
-            for scan in current.scans:
-                self._fetch_scan(current, scan)
+        lines = "".join(f"\n  {hole}" for hole in holes)
+        raise MissingDataError(
+            f"the lake has no file for {len(holes)} part{'s' * (len(holes) > 1)} of what is asked:{lines}",
+            holes=holes,
+            hint="Ask for another window, or go on without them with on_hole: skip (--on-hole skip)",
+        )
 
-    def _current(self, unit: UnitPlan) -> UnitPlan:
-        """Return the plan anew where another process has fetched some of it since it was made."""
-        wanted = wanted_windows(self.catalog, unit.request, unit.spec, refresh=unit.replace)
-        if set(wanted) == {*unit.pieces, *unit.holes}:
-            return unit
-        return plan_unit(self.lake, self.catalog, unit.request, unit.definitions, refresh=unit.replace)
+    def fetch_unit(self, unit: UnitPlan, meter: _Meter) -> None:
+        """Read and write what one request lacks."""
+        if unit.place in self.written:  # by an earlier request, which may have had a part of this one
+            unit = plan_unit(self.lake, self.catalog, unit.request, unit.definitions, refresh=unit.replace)
+            self._refuse_holes(unit.holes_reported)
+        unit.definitions.save(self.catalog)
+        for warning in unit.warnings:
+            self.warn(warning)
+        published = [piece for scan in unit.scans for piece in self._fetch_scan(unit, scan, meter)]
+        self._report(unit, published)
 
-    def _fetch_scan(self, unit: UnitPlan, scan: Scan) -> None:
-        request = unit.request
-        converter = Converter(unit.spec, request.data_type, request.book_as, on_bad_row=self.on_bad_row)
-        with PieceWriter(self.catalog, unit, scan, converter) as writer:
-            for batch in self._converted(unit, scan, converter):
+    def _report(self, unit: UnitPlan, published: Iterable[Published]) -> None:
+        windows = [window for window in unit.windows if window.status is not WindowStatus.PLANNED]
+        files = list(unit.provenance.values())
+        for piece in published:
+            status = WindowStatus.FETCHED if piece.rows else WindowStatus.EMPTY
+            windows.append(unit.report(piece.window, status, piece.rows))
+            files.append(piece.provenance)
+        self.windows += sorted(windows, key=lambda report: report.window)
+        notes: Counter[str] = sum((file.notes for file in files), Counter())
+        for note, text in _NOTES.items():
+            if count := notes[note]:
+                self.warn(f"{unit.request.key} {unit.request.data_type}: {count:,} rows {text}")
+
+    def _fetch_scan(self, unit: UnitPlan, scan: Scan, meter: _Meter) -> list[Published]:
+        self.written.add(unit.place)
+        with PieceWriter(self.catalog, unit, scan, self.bad_rows.on_bad_row) as writer:
+            for batch in self._converted(unit.request, scan, writer.converter, meter):
                 writer.write(batch)
             writer.finish()
-        self.windows += [
-            unit.report(piece, WindowStatus.FETCHED if rows else WindowStatus.EMPTY, rows)
-            for piece, rows in writer.published
-        ]
-        _check_conservation(converter.counts, unit)
-        self.counts += converter.counts
-        self.warnings += [
-            f"{request.key} {request.data_type}: {count:,} rows {_NOTES[note]}"
-            for note, count in converter.counts.notes.items()
-        ]
+        self.counts += writer.converter.counts
+        self.bad_rows.add({piece.path: piece.provenance for piece in writer.published})
+        return writer.published
 
-    def _converted(self, unit: UnitPlan, scan: Scan, converter: Converter) -> Iterator[pa.RecordBatch]:
-        request, plan = unit.request, scan.plan()
+    def _converted(
+        self, request: FetchRequest, scan: Scan, converter: Converter, meter: _Meter
+    ) -> Iterator[pa.RecordBatch]:
+        plan = scan.plan()
         bytes_per_row = plan.bytes / plan.rows if plan.rows else 0.0
         with closing(scan.batches()) as batches:
             for source in batches:
+                for note in source.notes:
+                    self.warn(note)
                 yield from converter.push(
                     source.table,
                     source.dialect,
                     watermark=source.watermark,
                     first_row=source.first_row,
                     window=scan.window,
+                    undated=source.undated,
                     url=source.source.url,
                 )
-                if self.counts.bad + converter.counts.bad > self.max_bad_rows:
-                    raise _too_many(self.counts + converter.counts, unit, self.max_bad_rows)
-                self.meter.add(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
+                self.bad_rows.check(converter.counts, request)
+                meter.add(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
         yield from converter.flush()
-
-
-def _too_many(counts: ConversionCounts, unit: UnitPlan, allowed: int) -> ConversionError:
-    reasons = ", ".join(f"{count:,} {reason.value}" for reason, count in counts.quarantined.most_common())
-    return ConversionError(
-        f"more than {allowed:,} rows cannot be converted: {reasons}",
-        instrument=str(unit.request.key),
-        data_type=str(unit.request.data_type),
-        hint="Correct the source or the instrument's precision, or raise max_bad_rows. "
-        "To see the first of them, set on_bad_row: fail",
-    )
-
-
-def _check_conservation(counts: ConversionCounts, unit: UnitPlan) -> None:
-    if counts.read != counts.outside + counts.bad + counts.written:
-        raise ConversionError(
-            f"rows were lost: {counts.read} read, but {counts.outside} outside the window, {counts.bad} in "
-            f"quarantine and {counts.written} written",
-            instrument=str(unit.request.key),
-            data_type=str(unit.request.data_type),
-            hint="This is a defect of ticklake; please report it",
-        )

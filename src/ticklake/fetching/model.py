@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig
+from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
+from ticklake.conversion.dialects import declaration
 from ticklake.types import (
     BookAs,
     CatalogType,
@@ -31,6 +32,9 @@ __all__ = [
 class FetchRequest:
     """One data type of one instrument over one window.
 
+    Plain values are taken too: the texts of a key, a data type and `book_as`, a pair of times (in any form
+    that `parse_nanos` takes) for the window, mappings for `definition` and `dialect`.
+
     Attributes:
         key: The lake's instrument key.
         data_type: What to read.
@@ -39,6 +43,11 @@ class FetchRequest:
         nautilus_id: The Nautilus id, where it shall differ from the live adapter's.
         definition: The instrument, where the lake's instrument list shall not be asked.
         dialect: Declared column mapping of the source files; None recognises a known dialect.
+
+    Raises:
+        TypeError: A value is of another kind.
+        ValueError: A value is not valid.
+        ConfigError: The definition or the dialect does not validate.
     """
 
     key: InstrumentKey
@@ -49,10 +58,36 @@ class FetchRequest:
     definition: InstrumentDefinition | None = None
     dialect: DialectConfig | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.nautilus_id, str | None):
+            raise TypeError(f"{self.nautilus_id!r} is not a Nautilus id; give its text (SYMBOL.VENUE)")
+        values = {
+            "key": InstrumentKey.of(self.key),
+            "data_type": DataType.of(self.data_type),
+            "window": Window.of(self.window),
+            "book_as": BookAs(self.book_as),
+            "definition": _definition(self.definition),
+            "dialect": declaration(self.dialect),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
     @property
     def catalog_type(self) -> CatalogType:
         """The folder of the catalog that the rows go to."""
         return CatalogType.of(self.data_type, self.book_as)
+
+
+def _definition(
+    definition: InstrumentDefinition | Mapping[str, Any] | None,
+) -> InstrumentDefinition | None:
+    if definition is None or isinstance(definition, InstrumentDefinition):
+        return definition
+    if isinstance(definition, Mapping):
+        return parse_definition(definition)
+    raise TypeError(
+        f"{definition!r} is not a definition; give an InstrumentDefinition or a mapping of its keys"
+    )
 
 
 def requests_of(config: RunConfig) -> tuple[FetchRequest, ...]:
@@ -148,22 +183,29 @@ class FetchReport:
     """What a fetch did.
 
     Attributes:
-        windows: All parts of all requests and what became of them.
+        windows: All parts of all requests and what became of them, by request and time.
         rows: Catalog rows written.
-        source_rows: Source rows read from the row groups that met the windows.
+        source_rows: Source rows read now, from the row groups that met the windows: as many as the next three
+            together.
+        source_rows_written: Those that became catalog rows; a book snapshot becomes several.
         outside: Those that lie outside the windows.
-        quarantined: Bad rows by reason.
+        source_rows_quarantined: Those that could not be converted.
+        quarantined: Bad rows by reason of all catalog files that hold a part of the windows, whether they
+            were written now or before.
         files: Catalog files written.
         requests: Requests sent to the stores, retries not counted.
         bytes_read: Body bytes received.
         seconds: Wall time.
-        warnings: Counted findings that removed no row, and what else a user should know.
+        warnings: Counted findings that removed no row, in all catalog files that hold a part of the windows,
+            and what else a user should know.
     """
 
     windows: tuple[WindowReport, ...]
     rows: int = 0
     source_rows: int = 0
+    source_rows_written: int = 0
     outside: int = 0
+    source_rows_quarantined: int = 0
     quarantined: Mapping[str, int] = field(default_factory=dict)
     files: int = 0
     requests: int = 0
@@ -185,6 +227,8 @@ class FetchReport:
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 6),
             "source_rows": self.source_rows,
+            "source_rows_written": self.source_rows_written,
+            "source_rows_quarantined": self.source_rows_quarantined,
             "outside_window": self.outside,
             "quarantined": sum(self.quarantined.values()),
             "quarantine_reasons": dict(self.quarantined),

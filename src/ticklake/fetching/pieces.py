@@ -4,24 +4,47 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ticklake.catalog import Catalog, CatalogWriter, Provenance, Source
-from ticklake.catalog.quarantine import write_quarantine
-from ticklake.conversion import Converter
+from ticklake.catalog.quarantine import remove_other_quarantine, write_quarantine
+from ticklake.conversion import Converter, Note
+from ticklake.errors import ConversionError
 from ticklake.fetching.planning import UnitPlan
-from ticklake.lake import Scan
-from ticklake.types import Window
+from ticklake.lake import ObjectPlan, RowGroupPlan, Scan
+from ticklake.types import CatalogType, Window
 
-__all__ = ["PieceWriter"]
+__all__ = ["PieceWriter", "Published"]
 
 
-_QUEUED_BATCHES = 8
-"""Batches that may wait for the encoder: enough to keep it busy, few enough not to count in memory."""
+_QUEUED_BYTES = 32 * 1024 * 1024
+"""Bytes that may wait for the encoder: enough to keep it busy. A batch that is larger is waited for."""
+
+_LAST_OF_SNAPSHOT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A piece that is in the catalog.
+
+    Attributes:
+        window: What its file answers for.
+        path: The file.
+        rows: Its rows.
+        provenance: What its footer says.
+    """
+
+    window: Window
+    path: Path
+    rows: int
+    provenance: Provenance
 
 
 class PieceWriter:
@@ -34,25 +57,38 @@ class PieceWriter:
         catalog: Where the files go.
         unit: The request and its pieces.
         scan: What is read; its window is a run of pieces without gaps.
-        converter: Where the rows come from, for counts and bad rows.
+        on_bad_row: Whether a row that cannot be converted is an error or goes to quarantine.
 
     Attributes:
-        published: The pieces published so far with their rows.
+        converter: What the rows to write come from.
+        published: The pieces published so far.
     """
 
-    def __init__(self, catalog: Catalog, unit: UnitPlan, scan: Scan, converter: Converter) -> None:
-        self.published: list[tuple[Window, int]] = []
+    def __init__(
+        self, catalog: Catalog, unit: UnitPlan, scan: Scan, on_bad_row: Literal["fail", "quarantine"]
+    ) -> None:
+        request = unit.request
+        self.converter = Converter(
+            unit.spec, request.data_type, request.book_as, on_bad_row=on_bad_row, on_notes=self._note
+        )
+        self.published: list[Published] = []
         self._catalog = catalog
         self._unit = unit
         self._scan = scan
-        self._converter = converter
         self._pieces = [piece for piece in unit.pieces if piece.intersect(scan.window)]
+        self._ends = np.array([piece.end for piece in self._pieces])
+        self._notes: list[Counter[str]] = [Counter() for _ in self._pieces]
+        self._received = 0
+        self._rows = 0
+        self._source_rows = 0
         self._writer: CatalogWriter | None = None
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-encode")
-        self._encoding: deque[Future[None]] = deque()
+        self._encoding: deque[tuple[Future[None], int]] = deque()
+        self._queued_bytes = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows that follow those before in `ts_init`; all of them lie in the scan's window."""
+        self._received += rows.num_rows
         times = rows.column("ts_init").view(pa.int64()).to_numpy()
         start = 0
         while start < len(times):
@@ -65,17 +101,43 @@ class PieceWriter:
 
     def finish(self) -> None:
         """Publish the piece under way and those after it, which have no rows."""
+        counts = self.converter.counts
+        written = self._source_rows + sum(one.provenance.counts["written"] for one in self.published)
+        if counts.read != counts.outside + counts.bad + counts.written or counts.written != written:
+            raise self._lost(
+                f"{counts.read} read, but {counts.outside} outside the window, {counts.bad} in quarantine, "
+                f"{counts.written} converted and {written} written"
+            )
         while len(self.published) < len(self._pieces):
             self._publish()
 
+    def _note(self, note: Note, times: npt.NDArray[np.int64]) -> None:
+        """Count remarkable rows with the pieces that they lie in."""
+        pieces = self._ends.searchsorted(times, side="right")
+        for index, count in enumerate(np.bincount(pieces, minlength=len(self._pieces))):
+            if count:
+                self._notes[index][note.value] += int(count)
+
     def _encode(self, rows: pa.RecordBatch) -> None:
-        self._encoding.append(self._encoder.submit(self._open().write, rows))
-        self._settle(_QUEUED_BATCHES)
+        self._rows += rows.num_rows
+        self._source_rows += self._sources_of(rows)
+        size = rows.nbytes
+        self._encoding.append((self._encoder.submit(self._open().write, rows), size))
+        self._queued_bytes += size
+        self._settle(_QUEUED_BYTES)
+
+    def _sources_of(self, rows: pa.RecordBatch) -> int:
+        """Count the source rows that catalog rows come from; a book snapshot becomes several deltas."""
+        if self._unit.request.catalog_type is not CatalogType.DELTAS:
+            return int(rows.num_rows)
+        return int(np.count_nonzero(rows.column("flags").to_numpy() & _LAST_OF_SNAPSHOT))
 
     def _settle(self, waiting: int) -> None:
-        """Wait until no more than so many batches wait for the encoder; its errors come out here."""
-        while len(self._encoding) > waiting:
-            self._encoding.popleft().result()
+        """Wait until no more than so many bytes wait for the encoder; its errors come out here."""
+        while self._queued_bytes > waiting:
+            encoded, size = self._encoding.popleft()
+            encoded.result()
+            self._queued_bytes -= size
 
     @property
     def _piece(self) -> Window:
@@ -93,36 +155,55 @@ class PieceWriter:
         """Publish the piece under way. All its rows were read: later ones have come out of the order."""
         writer, piece = self._open(), self._piece
         self._settle(0)
-        request, spec = self._unit.request, self._unit.spec
-        bad = self._take_bad_rows(piece)
-        write_quarantine(self._catalog.path, request.catalog_type, spec.nautilus_id, piece, bad)
-        reasons = Counter(reason for table in bad for reason in table["reason"].to_pylist())
-        writer.commit(
-            Provenance(
-                lake_key=str(request.key),
-                data_type=str(request.data_type),
-                sources=self._sources(piece),
-                counts={"rows": writer.rows, **{f"quarantined_{name}": n for name, n in reasons.items()}},
-            )
-        )
-        self.published.append((piece, writer.rows))
+        self._check(writer)
+        place = (self._catalog.path, *self._unit.place, piece)
+        bad = self.converter.take_quarantined(piece.end)
+        # Before the file, and what it replaces after it: so the file's own bad rows are there at any time.
+        provenance = self._provenance(piece, writer.rows, bad, write_quarantine(*place, bad))
+        path = writer.commit(provenance)
+        remove_other_quarantine(*place, keep=provenance.quarantine)
+        self.published.append(Published(piece, path, writer.rows, provenance))
         self._writer = None
+        self._rows = self._source_rows = 0
 
-    def _take_bad_rows(self, piece: Window) -> list[pa.Table]:
-        """Take the bad rows of a piece; a row without a usable time counts to the first piece published."""
-        taken, left = [], []
-        for table in self._converter.quarantined:
-            later = pc.greater_equal(table["ts_init_ns"], piece.end).fill_null(fill_value=False)
-            taken.append(table.filter(pc.invert(later)))
-            left.append(table.filter(later))
-        self._converter.quarantined[:] = [table for table in left if table.num_rows]
-        return [table for table in taken if table.num_rows]
+    def _check(self, writer: CatalogWriter) -> None:
+        """Check that the file has all rows that it was given, and that all rows came here."""
+        converted = self.converter.counts.catalog_rows
+        if writer.rows != self._rows or self._received != converted:
+            raise self._lost(
+                f"{converted} made, {self._received} handed on; of {self._rows} for {writer.window} "
+                f"{writer.rows} written"
+            )
 
-    def _sources(self, piece: Window) -> tuple[Source, ...]:
-        return tuple(
-            Source(found.source.url, found.source.etag, found.source.size, found.source.rows)
-            for found in self._scan.plan().objects
-            if any(_meets(group.time_min, group.time_max, piece) for group in found.row_groups)
+    def _lost(self, counts: str) -> ConversionError:
+        return ConversionError(
+            f"rows were lost: {counts}",
+            instrument=str(self._unit.request.key),
+            data_type=str(self._unit.request.data_type),
+            hint="This is a defect of ticklake; please report it",
+        )
+
+    def _provenance(self, piece: Window, rows: int, bad: list[pa.Table], quarantine: str) -> Provenance:
+        reasons = Counter(reason for table in bad for reason in table["reason"].to_pylist())
+        groups = [(found, _groups(found, piece)) for found in self._scan.plan().objects]
+        read = sum(group.rows for _, met in groups for group in met)
+        sources = [found for found, met in groups if met]
+        if not sources:
+            near = {day.toordinal() + side for day in piece.days for side in (-1, 0, 1)}
+            sources = [found for found, _ in groups if found.day.toordinal() in near]
+        return replace(
+            self._unit.origin,
+            sources=tuple(_source(found) for found in sources),
+            quarantine=quarantine,
+        ).with_counts(
+            {
+                "rows": rows,
+                "read": read,
+                "written": self._source_rows,
+                "outside": read - self._source_rows - reasons.total(),
+            },
+            quarantined=reasons,
+            notes=self._notes[len(self.published)],
         )
 
     def __enter__(self) -> Self:
@@ -136,6 +217,17 @@ class PieceWriter:
             self._writer.discard()
 
 
-def _meets(first: int | None, last: int | None, piece: Window) -> bool:
-    """Tell whether rows with these statistics may lie in a piece; without statistics they may."""
-    return first is None or last is None or (first < piece.end and last >= piece.start)
+def _source(found: ObjectPlan) -> Source:
+    source = found.source
+    return Source(source.url, source.etag, source.size, source.rows)
+
+
+def _groups(found: ObjectPlan, piece: Window) -> list[RowGroupPlan]:
+    """Return the row groups that may have rows of a piece; those without statistics may."""
+    return [
+        group
+        for group in found.row_groups
+        if group.time_min is None
+        or group.time_max is None
+        or (group.time_min < piece.end and group.time_max >= piece.start)
+    ]

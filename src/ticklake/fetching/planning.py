@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from ticklake.catalog import Catalog
-from ticklake.errors import NotCachedError
+from ticklake.catalog import Catalog, CatalogFile, Provenance
+from ticklake.config import DialectConfig
+from ticklake.errors import ConfigError, NotCachedError
 from ticklake.fetching.instruments import Definitions, resolve
 from ticklake.fetching.model import FetchRequest, WindowReport, WindowStatus
 from ticklake.lake import Lake, Scan, ScanPlan
-from ticklake.types import InstrumentSpec, Window, merge_windows, subtract_windows
+from ticklake.types import CatalogType, InstrumentKey, InstrumentSpec, Window, merge_windows, subtract_windows
 
-__all__ = ["FetchPlan", "UnitPlan", "plan_fetch", "plan_unit", "wanted_windows"]
+__all__ = ["FetchPlan", "Resolved", "UnitPlan", "plan_fetch", "plan_resolved", "plan_unit", "resolve_all"]
+
+type Resolved = tuple[FetchRequest, Definitions]
+"""A request and the instrument that it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +29,58 @@ class UnitPlan:
     Attributes:
         request: What is asked.
         definitions: The instrument on the days of the window.
-        cached: What the catalog holds of the window, merged.
+        origin: What the provenance of its files says whatever is in them: instrument, data type, lake and
+            dialect.
+        cached: What the catalog holds of the window and keeps, merged.
         pieces: What is to be read, in order; each becomes one catalog file.
         holes: What cannot be read because the lake has no file for that day.
         scans: One for each contiguous run of pieces, planned.
+        kept: The files of what is kept, with their provenance where they have one.
+        warnings: What a user should know.
         replace: Whether pieces replace catalog files of the same window (a refresh).
     """
 
     request: FetchRequest
     definitions: Definitions
+    origin: Provenance
     cached: tuple[Window, ...]
     pieces: tuple[Window, ...]
     holes: tuple[Window, ...]
     scans: tuple[Scan, ...]
+    kept: Mapping[CatalogFile, Provenance | None] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     replace: bool = False
 
     @property
     def spec(self) -> InstrumentSpec:
         """The instrument's id and precisions."""
         return self.definitions.spec
+
+    @property
+    def place(self) -> tuple[CatalogType, str]:
+        """Where in the catalog its files are: type and instrument."""
+        return self.request.catalog_type, self.spec.nautilus_id
+
+    @property
+    def provenance(self) -> dict[Path, Provenance]:
+        """Where the files of what is kept come from, as far as they tell."""
+        return {file.path: origin for file, origin in self.kept.items() if origin is not None}
+
+    @property
+    def windows(self) -> tuple[WindowReport, ...]:
+        """All parts of the request, in order."""
+        parts = {
+            WindowStatus.CACHED: self.cached,
+            WindowStatus.PLANNED: self.pieces,
+            WindowStatus.HOLE: self.holes,
+        }
+        found = [self.report(window, status) for status, windows in parts.items() for window in windows]
+        return tuple(sorted(found, key=lambda report: report.window))
+
+    @property
+    def holes_reported(self) -> tuple[WindowReport, ...]:
+        """The holes as entries for the report."""
+        return tuple(self.report(hole, WindowStatus.HOLE) for hole in self.holes)
 
     def report(self, window: Window, status: WindowStatus, rows: int | None = None) -> WindowReport:
         """Return the entry of a part of this request for the report."""
@@ -57,11 +96,18 @@ class FetchPlan:
 
     Attributes:
         units: One for each request, in order.
-        warnings: What a user should know (rows filed further from their day than the slack, …).
+        planning_requests: Requests that making this plan took, for instrument lists and footers.
+        planning_bytes: Bytes that they brought.
     """
 
     units: tuple[UnitPlan, ...]
-    warnings: tuple[str, ...] = ()
+    planning_requests: int = 0
+    planning_bytes: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know (rows filed further from their day than the slack, …)."""
+        return tuple(dict.fromkeys(warning for unit in self.units for warning in unit.warnings))
 
     @property
     def scans(self) -> tuple[ScanPlan, ...]:
@@ -81,27 +127,23 @@ class FetchPlan:
     @property
     def holes(self) -> tuple[WindowReport, ...]:
         """What cannot be read because the lake has no file for that day."""
-        return tuple(unit.report(hole, WindowStatus.HOLE) for unit in self.units for hole in unit.holes)
+        return tuple(hole for unit in self.units for hole in unit.holes_reported)
 
     @property
     def windows(self) -> tuple[WindowReport, ...]:
-        """All parts of all requests."""
-        return tuple(
-            unit.report(window, status)
-            for unit in self.units
-            for windows, status in (
-                (unit.cached, WindowStatus.CACHED),
-                (unit.pieces, WindowStatus.PLANNED),
-                (unit.holes, WindowStatus.HOLE),
-            )
-            for window in windows
-        )
+        """All parts of all requests, by request and time."""
+        return tuple(window for unit in self.units for window in unit.windows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values.
+
+        An object with `with_footer` takes no request: all that is needed of it came with its footer.
+        """
         return {
             "bytes": self.bytes,
             "requests": self.requests,
+            "planning_bytes": self.planning_bytes,
+            "planning_requests": self.planning_requests,
             "objects": [
                 {
                     "url": found.source.url,
@@ -110,6 +152,7 @@ class FetchPlan:
                     "bytes": found.bytes,
                     "requests": len(found.ranges),
                     "share": found.bytes / found.source.size if found.source.size else 0.0,
+                    "with_footer": not found.ranges,
                 }
                 for scan in self.scans
                 for found in scan.objects
@@ -140,38 +183,78 @@ def plan_fetch(
     Raises:
         NotCachedError: `offline`, and the catalog lacks something; all that is missing is listed.
         CatalogConflictError: The catalog holds the window from another source or with another precision.
-        ConfigError: An instrument's definition cannot be used.
+        ConfigError: An instrument's definition cannot be used, two instruments have one id, or `offline` and
+            `refresh` are both asked for.
         SourceSchemaError: A source file has columns that are not understood.
         LakeError: The lake could not be read.
     """
-    resolved = [
+    requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
+    resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+    return replace(
+        plan_resolved(lake, catalog, resolved, refresh=refresh),
+        planning_requests=lake.transfer.requests - requests_before,
+        planning_bytes=lake.transfer.bytes - bytes_before,
+    )
+
+
+def resolve_all(
+    lake: Lake, catalog: Catalog, requests: Iterable[FetchRequest], *, refresh: bool, offline: bool
+) -> list[Resolved]:
+    """Return the requests with the instruments that they mean; offline, check that all is there.
+
+    Args and errors are those of `plan_fetch`.
+    """
+    if refresh and offline:
+        raise ConfigError(
+            "offline and refresh contradict each other: a refresh reads the lake", hint="Ask for one of them"
+        )
+    if refresh:
+        lake.forget()
+    if refresh:
+        lake.forget()
+    found = [
         (request, resolve(lake, catalog, request, refresh=refresh, offline=offline)) for request in requests
     ]
+    resolved = [(request, definitions) for request, definitions in found if definitions is not None]
+    _refuse_shared_ids(resolved)
     if offline:
-        _require_cached(catalog, resolved)
-    units = []
-    warnings: dict[str, None] = {}
-    for request, found in resolved:
-        if found is None:  # _require_cached has refused these
-            continue
-        units.append(plan_unit(lake, catalog, request, found, refresh=refresh))
-        for day in found.absent_days:
-            warnings[
-                f"{request.key}: no instrument list of {day}; the definition of the day before is used"
-            ] = None
-        warnings.update(dict.fromkeys(note for scan in units[-1].scans for note in scan.plan().notes))
-    return FetchPlan(tuple(units), tuple(warnings))
+        _require_cached(catalog, found)
+    return resolved
 
 
-def _require_cached(catalog: Catalog, resolved: Iterable[tuple[FetchRequest, Definitions | None]]) -> None:
+def plan_resolved(lake: Lake, catalog: Catalog, resolved: Iterable[Resolved], *, refresh: bool) -> FetchPlan:
+    """Return what a fetch would read for requests whose instruments are known."""
+    return FetchPlan(
+        tuple(
+            plan_unit(lake, catalog, request, definitions, refresh=refresh)
+            for request, definitions in resolved
+        )
+    )
+
+
+def _refuse_shared_ids(resolved: Iterable[Resolved]) -> None:
+    keys: dict[str, list[InstrumentKey]] = {}
+    for request, definitions in resolved:
+        others = keys.setdefault(definitions.spec.nautilus_id, [])
+        for other in others:
+            if not request.key.matches(other):
+                raise ConfigError(
+                    f"{other} and {request.key} would both be {definitions.spec.nautilus_id} in the catalog",
+                    instrument=str(request.key),
+                    hint="Give one of them another nautilus_id",
+                )
+        others.append(request.key)
+
+
+def _require_cached(catalog: Catalog, found: Iterable[tuple[FetchRequest, Definitions | None]]) -> None:
     missing: list[str] = []
-    for request, found in resolved:
+    for request, definitions in found:
         name = f"{request.key} {request.data_type}"
-        if found is None:
+        if definitions is None:
             missing.append(f"{name} {request.window} (and the instrument's definition)")
             continue
-        missing += [f"{name} instrument definition of {day}" for day in found.unknown_days]
-        gaps = catalog.missing(request.catalog_type, found.spec.nautilus_id, request.window)
+        missing += [f"{name} instrument definition of {day}" for day in definitions.unknown_days]
+        gaps = catalog.missing(request.catalog_type, definitions.spec.nautilus_id, request.window)
         missing += [f"{name} {gap}" for gap in merge_windows(gaps)]
     if missing:
         lines = "".join(f"\n  {line}" for line in missing)
@@ -190,33 +273,59 @@ def plan_unit(
     Args and errors are those of `plan_fetch`.
     """
     spec, window = definitions.spec, request.window
-    if not refresh:
-        catalog.check_source(
-            request.catalog_type, spec, window, lake_key=request.key, data_type=request.data_type
-        )
-    wanted = wanted_windows(catalog, request, spec, refresh=refresh)
+    place = request.catalog_type, spec.nautilus_id
+    origin = Provenance(str(request.key), str(request.data_type), lake.root, _declared(request.dialect))
+    kept: dict[CatalogFile, Provenance | None] = {}
+    if refresh:
+        catalog.check_replaceable(request.catalog_type, spec, window, origin)
+        wanted = catalog.refreshed(*place, window)
+    else:
+        kept = catalog.check_source(request.catalog_type, spec, window, origin)
+        wanted = catalog.missing(*place, window)
     scans = {run: _scan(lake, request, run) for run in merge_windows(wanted)}
-    absent = [Window.of_day(day) for scan in scans.values() for day in scan.plan().absent_days]
+    absent = [
+        Window.of_day(day) for day in sorted({d for scan in scans.values() for d in scan.plan().absent_days})
+    ]
     pieces = tuple(piece for piece in wanted if not any(piece.intersect(day) for day in absent))
+    unread = [part for piece in wanted if piece not in pieces if (part := piece.intersect(window))]
+    holes = tuple(hole for part in unread for day in absent if (hole := part.intersect(day)))
+    if refresh:  # a file that reaches into a day which the lake does not have stays as it is
+        for part in unread:
+            kept |= catalog.check_source(request.catalog_type, spec, part, origin)
+    # Without the holes, runs may be shorter; their footers are at hand.
+    planned = tuple(scans.get(run) or _scan(lake, request, run) for run in merge_windows(pieces))
+    definitions = definitions.needed_on(
+        {day for part in subtract_windows(window, holes) for day in part.days}
+    )
     return UnitPlan(
         request=request,
         definitions=definitions,
-        cached=() if refresh else subtract_windows(window, wanted),
+        origin=origin,
+        cached=subtract_windows(window, [*pieces, *holes]),
         pieces=pieces,
-        holes=tuple(piece for piece in wanted if piece not in pieces),
-        # Without the holes, runs may be shorter; their footers are at hand.
-        scans=tuple(scans.get(run) or _scan(lake, request, run) for run in merge_windows(pieces)),
+        holes=holes,
+        scans=planned,
+        kept=kept,
+        warnings=(
+            *definitions.warnings(request.key),
+            *(note for scan in planned for note in scan.plan().notes),
+            *(_not_refreshed(file, absent) for file in kept if refresh),
+        ),
         replace=refresh,
     )
 
 
+def _declared(dialect: DialectConfig | None) -> str:
+    """Return a declared dialect as text, the same for the same meaning."""
+    if dialect is None:
+        return ""
+    return json.dumps(dialect.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+
+
+def _not_refreshed(file: CatalogFile, absent: Sequence[Window]) -> str:
+    days = ", ".join(str(day.days[0]) for day in absent if day.intersect(file.window))
+    return f"{file.path} was not refreshed: the lake has no file of {days}, into which it reaches"
+
+
 def _scan(lake: Lake, request: FetchRequest, window: Window) -> Scan:
     return lake.scan(request.key, request.data_type, window, dialect=request.dialect)
-
-
-def wanted_windows(
-    catalog: Catalog, request: FetchRequest, spec: InstrumentSpec, *, refresh: bool
-) -> tuple[Window, ...]:
-    """Return what has to be read, one window a catalog file: what is missing, or everything (`refresh`)."""
-    ask = catalog.refreshed if refresh else catalog.missing
-    return ask(request.catalog_type, spec.nautilus_id, request.window)

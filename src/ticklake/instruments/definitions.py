@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from ticklake.catalog.provenance import Source
 from ticklake.catalog.schema import DECIMAL_SCALE, PRICE_MAX, SIZE_MAX
 from ticklake.config import InstrumentConfig, InstrumentDefinition
-from ticklake.errors import ConfigError, SourceSchemaError
+from ticklake.errors import ConfigError, NotListedError, SourceSchemaError
 from ticklake.instruments.symbology import nautilus_id as spelled_id
 from ticklake.types import InstrumentKey, InstrumentSpec, Window
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     type Instrument = CryptoPerpetual | CurrencyPair
 
-__all__ = ["find", "from_config", "from_lake", "spec_of"]
+__all__ = ["carried_from", "carry", "find", "from_config", "from_lake", "spec_of"]
 
 _TYPES = {"PERPETUAL": "perpetual", "SPOT_PAIR": "spot", "SPOT": "spot"}
 _REQUIRED = ("instrument_key", "base_asset", "quote_asset", "tick_size", "min_size")
@@ -49,7 +49,8 @@ def find(table: pa.Table, key: InstrumentKey) -> Mapping[str, Any]:
 
     Raises:
         SourceSchemaError: The list lacks columns.
-        ConfigError: No row matches (the nearest keys are named), or rows that differ do.
+        NotListedError: No row matches (the nearest keys are named).
+        ConfigError: Rows that differ match.
     """
     missing = [name for name in _REQUIRED if name not in table.column_names]
     if missing:
@@ -70,7 +71,7 @@ def find(table: pa.Table, key: InstrumentKey) -> Mapping[str, Any]:
             )
         if rows:
             return rows[0]
-    raise ConfigError(
+    raise NotListedError(
         f"{key}: not in the instrument list of {table.num_rows} rows{_near(table, key)}",
         instrument=key.text,
         hint=_DEFINE_IT,
@@ -104,7 +105,8 @@ def from_lake(
 
     Raises:
         SourceSchemaError: The list lacks columns.
-        ConfigError: The list has no such instrument, or its row cannot be used (the error names key, column
+        NotListedError: The list has no such instrument.
+        ConfigError: Its row cannot be used (the error names key, column
             and value), or the type is not supported.
     """
     kind = _TYPES.get(key.instrument_type)
@@ -263,6 +265,24 @@ def _increment(name: str, value: Decimal, largest: int, key: InstrumentKey) -> s
             hint=_DEFINE_IT,
         )
     return text
+
+
+def carry(instrument: Instrument, day: dt.date) -> Instrument:
+    """Return a lake's definition as it is to hold on another day, which has none of its own.
+
+    Its `info` says which day it is of, also where it was carried before.
+    """
+    midnight = Window.of_day(day).start
+    values = instrument.to_dict()
+    own = dt.datetime.fromtimestamp(instrument.ts_init // 10**9, dt.UTC).date()
+    info = {"carried_from": own.isoformat(), **values["info"]}
+    return type(instrument).from_dict({**values, "ts_event": midnight, "ts_init": midnight, "info": info})
+
+
+def carried_from(instrument: Instrument) -> str | None:
+    """Return the day that a carried definition is of; None for one of its own day."""
+    day: str | None = (instrument.info or {}).get("carried_from")
+    return day
 
 
 def spec_of(instrument: Instrument) -> InstrumentSpec:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from ticklake.catalog import Catalog
 from ticklake.catalog.naming import file_name
 from ticklake.catalog.writer import AtomicFile, data_folder
-from ticklake.errors import CatalogCorruptError
+from ticklake.errors import CatalogCorruptError, CatalogError
 from ticklake.types import InstrumentKey, Window
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _FOLDERS = ("crypto_perpetual", "currency_pair")
 def save(catalog: Catalog, instruments: Iterable[Instrument], day: dt.date) -> list[Path]:
     """Keep definitions in the catalog, as what holds during a whole UTC day, and return their files.
 
-    A definition of the same instrument and day is replaced in one step, an equal one left alone.
+    A definition of the same instrument and day is replaced in one step, one of another type removed after
+    that. An equal one is left alone, so that this writes and locks nothing where all are known. Definitions
+    are points in time: what else the catalog has of the day, of the engine's own writer for example, stays.
 
     Args:
         catalog: Where.
@@ -38,7 +41,6 @@ def save(catalog: Catalog, instruments: Iterable[Instrument], day: dt.date) -> l
 
     Raises:
         ValueError: A definition is of another time.
-        CatalogConflictError: The catalog has a file of another name for a part of the day.
         CatalogError: The id cannot be a folder, or the file system refused.
     """
     window = Window.of_day(day)
@@ -47,15 +49,38 @@ def save(catalog: Catalog, instruments: Iterable[Instrument], day: dt.date) -> l
         if instrument.ts_init != window.start:
             raise ValueError(f"the definition of {instrument.id} is not of {day} but of {instrument.ts_init}")
         folder, content = _encoded(instrument)
-        nautilus_id = instrument.id.value
-        path = data_folder(catalog.path, folder, nautilus_id) / file_name(window)
-        with catalog.lock(folder, nautilus_id):
-            if not path.is_file() or path.read_bytes() != content:
-                with AtomicFile(catalog.path, path, replace=True) as file:
-                    file.stream.write(content)
-                    file.commit()
+        path, *others = (
+            data_folder(catalog.path, each, instrument.id.value) / file_name(window)
+            for each in sorted(_FOLDERS, key=lambda each: each != folder)
+        )
+        if _content(path) != content or any(other.exists() for other in others):
+            with catalog.lock("instruments", instrument.id.value):
+                _write(catalog, path, content, others)
         paths.append(path)
     return paths
+
+
+def _write(catalog: Catalog, path: Path, content: bytes, others: Iterable[Path]) -> None:
+    with AtomicFile(catalog.path, path) as file:
+        file.stream.write(content)
+        file.commit()
+    try:
+        for other in others:
+            other.unlink(missing_ok=True)
+            with suppress(OSError):  # more definitions in it, or none and no folder
+                other.parent.rmdir()
+    except OSError as exc:
+        raise CatalogError(
+            f"cannot remove the definition that {path} replaces: {exc.strerror or exc}",
+            hint="Check the permissions of the catalog's folder.",
+        ) from exc
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:  # whatever is wrong with it shows when it is written
+        return None
 
 
 def _encoded(instrument: Instrument) -> tuple[str, bytes]:
@@ -63,8 +88,9 @@ def _encoded(instrument: Instrument) -> tuple[str, bytes]:
     from nautilus_trader.persistence import ParquetDataCatalog
 
     with tempfile.TemporaryDirectory(prefix="ticklake-") as scratch:
-        (written,) = ParquetDataCatalog(scratch).write_instruments([instrument])
-        path = Path(scratch) / written
+        ParquetDataCatalog(scratch).write_instruments([instrument])
+        # Not the path that it returns, which spells an id as it is and not as it is on disk.
+        (path,) = Path(scratch).rglob("*.parquet")
         return path.parent.parent.name, path.read_bytes()
 
 

@@ -46,6 +46,8 @@ class Failure:
         """Return what an error tells; known secrets are taken out of its text."""
         # After a blank line obstore repeats everything as a Rust debug text.
         text = str(exc).partition("\n\nDebug source")[0]
+        if isinstance(exc, TimeoutError):
+            text = f"no whole answer within {storage.timeout / 1e9:g} s (lake.storage.timeout)"
         answer = _STATUS.search(text)
         code = _CODE.search(text)
         if answer:
@@ -63,6 +65,11 @@ class Failure:
         return f" ({' '.join(parts)})" if parts else ""
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether the store says that it is asked too much."""
+        return self.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @property
     def no_bucket(self) -> bool:
         """Whether not only the object but its bucket does not exist."""
         return self.code in ("NoSuchBucket", "ContainerNotFound")
@@ -70,7 +77,7 @@ class Failure:
     @property
     def no_credentials(self) -> bool:
         """Whether no credential was found, or one that cannot even be used to ask."""
-        return _CREDENTIAL_TEXT.search(self.text) is not None
+        return _CREDENTIAL_TEXT.search(self.text) is not None and not self._has_passing_status
 
     @property
     def local_permission(self) -> bool:
@@ -88,11 +95,23 @@ class Failure:
         return "non-partial response" in self.text
 
     @property
+    def cannot_list(self) -> bool:
+        """Whether a web server does not know the request that lists."""
+        unknown = self.status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+        return unknown and "PROPFIND" in self.text
+
+    @property
     def is_lasting(self) -> bool:
         """Whether the same request would fail again."""
         if self.status is not None:
-            return self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _PASSING
-        return "LocalFileSystem" in self.text
+            return not self._has_passing_status
+        return "LocalFileSystem" in self.text or "Received redirect" in self.text
+
+    @property
+    def _has_passing_status(self) -> bool:
+        return self.status is not None and (
+            self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.status in _PASSING
+        )
 
 
 def _secrets(storage: StorageConfig) -> list[str]:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pyarrow.types as pt
 
 from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
-from ticklake.conversion.dialects import nanos_per_unit, recognise
-from ticklake.errors import ConfigError, CorruptObjectError, ObjectChangedError, SourceSchemaError
+from ticklake.conversion.dialects import declaration, recognise
+from ticklake.conversion.kernels import schema_without_views
+from ticklake.errors import (
+    ConfigError,
+    CorruptObjectError,
+    MissingDataError,
+    ObjectChangedError,
+    SourceSchemaError,
+)
+from ticklake.lake.files import TickFiles
 from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
-from ticklake.lake.reader import Footer, SourceBatch, find_footer, read_ahead
+from ticklake.lake.reader import Footer, SourceBatch, read_ahead
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
 from ticklake.lake.store import Store, Transfer
+from ticklake.lake.times import within
 from ticklake.lake.url import StoreUrl
-from ticklake.types import DataType, InstrumentKey, Window
+from ticklake.types import DataType, InstrumentKey, Moment, Window, parse_day
 
 __all__ = ["DEFAULT_IN_FLIGHT_BYTES", "Lake", "Scan"]
 
@@ -36,9 +46,13 @@ DEFAULT_IN_FLIGHT_BYTES = 256 * 1024 * 1024
 class Lake:
     """Tick files in object storage, or in a folder.
 
-    Nothing is opened before it is needed. Footers are kept for the life of the lake, so that a second window
-    of a file needs none; an object that changed meanwhile is noticed (`ObjectChangedError`) and read anew the
-    next time. May be used by several threads, but not across a fork of the process.
+    Nothing is opened before it is needed. Footers are kept, so that every later window of a file takes one
+    round trip: requests for its data are pinned to the footer's version, and where a window needs none, the
+    store is asked whether the file still is that version. One that is not is planned anew, or refused where
+    its data is under way already (`ObjectChangedError`). Instrument lists are kept as they were read.
+    `forget` drops all that is kept.
+
+    May be used by several threads, but not across a fork of the process.
 
     Args:
         ticks: URL of the bucket, folder or server that holds the ticks: `gs://`, `s3://`, `az://`, `file://`,
@@ -64,7 +78,7 @@ class Lake:
     ) -> None:
         self.layout = Layout.of(layout)
         self.transfer = Transfer()
-        self._ticks = _TickFiles(_store(ticks, storage, self.transfer), self.layout, partition_slack)
+        self._ticks = TickFiles(_store(ticks, storage, self.transfer), self.layout, partition_slack)
         self._instruments = None if instruments is None else _store(instruments, storage, self.transfer)
         self._instrument_lists: dict[dt.date, tuple[pa.Table, SourceObject]] = {}
 
@@ -87,34 +101,49 @@ class Lake:
         instruments = f", instruments={self._instruments.url.text!r}" if self._instruments else ""
         return f"Lake({self._ticks.store.url.text!r}{instruments})"
 
+    @property
+    def root(self) -> str:
+        """URL of the ticks in one spelling, by which lakes can be told apart."""
+        url = self._ticks.store.url
+        return url.text if url.folder is None else Path(os.path.normpath(url.folder)).as_uri()
+
     def scan(
         self,
         key: str | InstrumentKey,
         data_type: str | DataType,
-        window: Window,
+        window: Window | tuple[Moment, Moment],
         *,
-        dialect: DialectConfig | None = None,
+        dialect: DialectConfig | Mapping[str, Any] | None = None,
     ) -> Scan:
         """Return a scan of one instrument's ticks in a window; nothing is read yet.
 
         Args:
             key: The instrument's key in the lake.
             data_type: `trades` or `book_snapshot_N`.
-            window: Half-open window of `ts_init`.
+            window: Half-open window of `ts_init`: a `Window`, or its start and end in any form that
+                `Window.parse` takes.
             dialect: What the columns mean, for files in no known dialect.
 
         Raises:
-            ValueError: The key or the data type is not valid.
+            ValueError: An argument is not valid.
+            TypeError: An argument is of none of these kinds.
         """
-        return Scan(self._ticks, _key(key), _data_type(data_type), window, dialect)
+        return Scan(
+            self._ticks,
+            InstrumentKey.of(key),
+            DataType.of(data_type),
+            Window.of(window),
+            declaration(dialect),
+        )
 
     def list(self) -> Iterator[TickFile]:
-        """Yield all tick files with size and time, as the store lists them; other objects are left out.
+        """Yield all tick files with size and time in the order of their paths; other objects are left out.
 
         Raises:
             LakeError: The store could not be listed.
         """
-        for item in self._ticks.store.list(self.layout.tick_prefix):
+        # Clouds list in this order, folders and web servers do not.
+        for item in sorted(self._ticks.store.list(self.layout.tick_prefix), key=lambda item: item.path):
             if (file := self.layout.parse_tick_path(item.path)) is not None:
                 yield replace(file, size=item.size, last_modified=item.last_modified)
 
@@ -126,12 +155,21 @@ class Lake:
         Raises:
             LakeError: The store could not be asked.
         """
-        return run(self._ticks.days(_data_type(data_type), _key(key)))
+        return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key)))
 
-    def instruments(self, day: dt.date) -> tuple[pa.Table, SourceObject]:
-        """Return the instrument list of a day; read once, kept for the life of the lake.
+    def forget(self) -> None:
+        """Drop the footers and instrument lists that are kept, so that what comes next reads them anew."""
+        self._ticks.forget()
+        self._instrument_lists = {}
+
+    def instruments(self, day: Moment) -> tuple[pa.Table, SourceObject]:
+        """Return the instrument list of a day; read once, then kept until `forget`.
+
+        Args:
+            day: The UTC day, as a date or as text.
 
         Raises:
+            ValueError: It is no day.
             ConfigError: The lake has no instrument lists.
             ObjectNotFoundError: There is none of that day.
             LakeError: It could not be read.
@@ -141,60 +179,23 @@ class Lake:
                 "the lake has no instrument lists",
                 hint="Set lake.instruments to their URL, or define the instrument in the config.",
             )
+        day = parse_day(day)
         if (found := self._instrument_lists.get(day)) is None:
             found = _read_table(self._instruments, self.layout.instruments_path(day))
             self._instrument_lists[day] = found
         return found
 
 
-class _TickFiles:
-    """The tick files of a lake, with the footers read so far."""
-
-    def __init__(self, store: Store, layout: Layout, slack: int) -> None:
-        self.store = store
-        self.slack = slack
-        self._layout = layout
-        # By the paths where a file may lie: which of them exists is remembered too.
-        self._footers: dict[tuple[str, ...], Footer] = {}
-
-    async def footer(self, data_type: DataType, day: dt.date, key: InstrumentKey) -> Footer | None:
-        """Return the footer of a day's file, or None where there is no file; absence is not remembered."""
-        paths = self._layout.tick_paths(data_type, day, key)
-        footer = self._footers.get(paths) or await find_footer(self.store, paths)
-        if footer is not None:
-            self._footers[paths] = footer
-        return footer
-
-    def forget(self, url: str | None) -> None:
-        """Drop the footer of an object that is another version by now."""
-        self._footers = {paths: kept for paths, kept in self._footers.items() if kept.version.url != url}
-
-    async def days(self, data_type: DataType, key: InstrumentKey) -> tuple[dt.date, ...]:
-        """Return the days that have a file: the layout's folders tell which may, each is then asked for."""
-        folders = self._layout.day_folders(data_type, key)
-        listed = await gather(self.store.children(folder.prefix) for folder in folders)
-        found = {folder.day(child) for folder, paths in zip(folders, listed, strict=True) for child in paths}
-        days = sorted(day for day in found if day is not None)
-        there = await gather(self._has_file(data_type, day, key) for day in days)
-        return tuple(day for day, exists in zip(days, there, strict=True) if exists)
-
-    async def _has_file(self, data_type: DataType, day: dt.date, key: InstrumentKey) -> bool:
-        for path in self._layout.tick_paths(data_type, day, key):
-            if await self.store.exists(path):
-                return True
-        return False
-
-
 class Scan:
     """The ticks of one instrument in a window; made by `Lake.scan`.
 
-    The plan is made once; the same scan may be read any number of times. After an `ObjectChangedError` the
-    next use plans anew.
+    The plan is made once, and the same scan may be read any number of times: what it yields is what the lake
+    held then. After an `ObjectChangedError` the next use plans anew.
     """
 
     def __init__(
         self,
-        files: _TickFiles,
+        files: TickFiles,
         key: InstrumentKey,
         data_type: DataType,
         window: Window,
@@ -211,7 +212,7 @@ class Scan:
         return f"Scan({self.key}, {self.data_type}, {self.window})"
 
     def plan(self) -> ScanPlan:
-        """Return what the scan reads; this reads the files' footers, where the lake does not have them yet.
+        """Return what the scan reads; this reads the files' footers, where the lake does not keep them.
 
         Raises:
             SourceSchemaError: The columns of a file match no known dialect.
@@ -237,30 +238,55 @@ class Scan:
         plan, footers = self._plan()
         yield from self._read(plan, footers, max_in_flight_bytes)
 
-    def to_table(self) -> pa.Table:
+    def to_table(self, *, on_hole: Literal["stop", "skip"] = "stop") -> pa.Table:
         """Return the rows of the window in the order of `ts_init`, stable, with the source's columns.
 
+        Args:
+            on_hole: Whether a day of the window that the lake does not have is an error, or is left out. If
+                the lake has none of them it is an error all the same: nothing tells the columns.
+
         Raises:
+            MissingDataError: The lake does not have days of the window; all of them are listed.
             SourceSchemaError: The columns of a file match no known dialect, or those of two days differ.
             LakeError: A file could not be read.
         """
+        if on_hole not in ("stop", "skip"):
+            raise ValueError(f"on_hole is {on_hole!r}, not one of stop, skip")
         plan, footers = self._plan()
-        if not plan.objects:
-            return pa.table({})
+        if plan.absent_days and (on_hole == "stop" or not plan.objects):
+            raise self._holes(plan)
         files = list(zip(plan.objects, footers, strict=True))
         read = [file for file in files if file[0].row_groups] or files[:1]
         first, footer = read[0]
         dialect = first.dialect
         if any(item.dialect != dialect for item, _ in read):
             raise self._no_single_table()
-        schema = footer.metadata.schema.to_arrow_schema()
+        schema = schema_without_views(footer.metadata.schema.to_arrow_schema())
         empty = pa.schema([schema.field(name) for name in dialect.columns]).empty_table()
-        parts = [_within(batch, self.window) for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES)]
+        parts = [
+            within(batch.table, batch.dialect, self.window)
+            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES)
+        ]
         try:
             table = pa.concat_tables([empty, *parts], promote_options="default")
         except pa.ArrowInvalid as exc:
             raise self._no_single_table() from exc
         return table.take(pc.sort_indices(table, sort_keys=[(dialect.time_column, "ascending")]))
+
+    def _holes(self, plan: ScanPlan) -> MissingDataError:
+        parts = [self.window.intersect(Window.of_day(day)) for day in plan.absent_days]
+        holes = tuple(f"{self.key} {self.data_type} {part}" for part in parts)
+        lines = "".join(f"\n  {hole}" for hole in holes)
+        hints = []
+        if plan.objects:
+            hints.append('Pass on_hole="skip" to go on without them.')
+        if self.key.margin is None:
+            hints.append("If the lake names the instrument with @LIN or @INV, name it so.")
+        return MissingDataError(
+            f"the lake has no file for {len(holes)} day{'s' * (len(holes) > 1)} of the window:{lines}",
+            holes=holes,
+            hint=" ".join(hints) or "See which days the lake has with Lake.days.",
+        )
 
     def _no_single_table(self) -> SourceSchemaError:
         return SourceSchemaError(
@@ -275,7 +301,13 @@ class Scan:
     ) -> Generator[SourceBatch]:
         objects = list(zip(plan.objects, footers, strict=True))
         try:
-            yield from read_ahead(self._files.store, objects, max_in_flight_bytes=max_in_flight_bytes)
+            yield from read_ahead(
+                self._files.store,
+                objects,
+                window=self.window,
+                slack=self._files.slack,
+                max_in_flight_bytes=max_in_flight_bytes,
+            )
         except ObjectChangedError as exc:
             self._files.forget(exc.url)
             self._planned = None
@@ -289,7 +321,12 @@ class Scan:
     def _make_plan(self) -> tuple[ScanPlan, tuple[Footer, ...]]:
         files = self._files
         days = candidate_days(self.window, files.slack)
-        found = run(gather(files.footer(self.data_type, day, self.key) for day in days))
+        found = run(
+            gather(
+                files.footer(self.data_type, day, self.key, is_pinned=partial(self._reads_data, day))
+                for day in days
+            )
+        )
         pairs = list(zip(days, found, strict=True))
         present = [(day, footer) for day, footer in pairs if footer is not None]
         own = set(self.window.days)
@@ -303,6 +340,14 @@ class Scan:
             tuple(note for _, notes in planned for note in notes),
         )
         return plan, tuple(footer for _, footer in present)
+
+    def _reads_data(self, day: dt.date, footer: Footer) -> bool:
+        """Whether a plan by this footer makes requests, all of which are pinned to the footer's version."""
+        try:
+            plan, _ = self._plan_object(day, footer)
+        except (SourceSchemaError, CorruptObjectError):
+            return False  # perhaps the file was mended
+        return bool(plan.ranges)
 
     def _plan_object(self, day: dt.date, footer: Footer) -> tuple[ObjectPlan, tuple[str, ...]]:
         try:
@@ -328,25 +373,6 @@ class Scan:
 
 def _store(url: str | Path, storage: StorageConfig, transfer: Transfer) -> Store:
     return Store(StoreUrl.parse(str(url), allow_http=storage.allow_http), storage, transfer)
-
-
-def _key(key: str | InstrumentKey) -> InstrumentKey:
-    return InstrumentKey(key) if isinstance(key, str) else key
-
-
-def _data_type(data_type: str | DataType) -> DataType:
-    return DataType(data_type) if isinstance(data_type, str) else data_type
-
-
-def _within(batch: SourceBatch, window: Window) -> pa.Table:
-    """Return the rows of a batch that are in the window; a row without a time is in none."""
-    column = batch.table[batch.dialect.time_column]
-    unit = nanos_per_unit(batch.dialect, column.type)
-    if pt.is_timestamp(column.type):
-        column = column.cast(pa.int64())
-    # The window in the column's unit, rounded up at both ends, instead of the column in nanoseconds.
-    start, end = -(-window.start // unit), -(-window.end // unit)
-    return batch.table.filter(pc.and_(pc.greater_equal(column, start), pc.less(column, end)))
 
 
 def _read_table(store: Store, path: str) -> tuple[pa.Table, SourceObject]:

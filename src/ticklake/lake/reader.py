@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.conversion.dialects import Dialect
+from ticklake.conversion.kernels import without_views
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
 from ticklake.lake.loop import start, wait
 from ticklake.lake.objects import ByteRange, ObjectVersion, SourceObject
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan, watermarks
 from ticklake.lake.store import Fetched, Store
+from ticklake.lake.times import check_day, moment, time_range, within
+from ticklake.types import Window
 
 __all__ = ["FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
 
@@ -60,13 +63,16 @@ class SourceBatch:
     """The rows of one row group, also those outside the window.
 
     Attributes:
-        table: The dialect's columns in the source's types.
+        table: The dialect's columns in the source's types, text in views (`string_view`) as `string`.
         dialect: What they mean.
         source: The file.
         row_group: Number of the row group in it.
         first_row: Position of the first row in the file.
-        watermark: The least `ts_init`, in nanoseconds, that batches after this one can still bring; None
-            where this is the last, 0 where statistics do not tell.
+        watermark: The least `ts_init` in the window, in nanoseconds, that batches after this one can still
+            bring; None where this is the last.
+        undated: Stands in for the `ts_init` of a row that has no usable one, so that such a row counts to one
+            window only, however often its row group is read.
+        notes: What the user should know of the file, where only reading it could tell.
     """
 
     table: pa.Table
@@ -75,6 +81,8 @@ class SourceBatch:
     row_group: int
     first_row: int
     watermark: int | None
+    undated: int
+    notes: tuple[str, ...]
 
 
 async def find_footer(store: Store, paths: Sequence[str]) -> Footer | None:
@@ -170,19 +178,28 @@ class _SparseFile(io.RawIOBase):
 
 
 def read_ahead(
-    store: Store, objects: Sequence[tuple[ObjectPlan, Footer]], *, max_in_flight_bytes: int
+    store: Store,
+    objects: Sequence[tuple[ObjectPlan, Footer]],
+    *,
+    window: Window,
+    slack: int,
+    max_in_flight_bytes: int,
 ) -> Generator[SourceBatch]:
     """Yield the planned row groups in order, while later ones are fetched and decoded.
 
     Args:
         store: Where the objects are.
         objects: What to read, with the footers that the plans were made from.
+        window: The window that it was planned for.
+        slack: The slack that it was planned with.
         max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet taken. One row
             group is always under way, however large it is.
 
     Raises:
         ObjectChangedError: An object was overwritten since its footer was read.
-        CorruptObjectError: A row group cannot be decoded, or is not what the footer says.
+        CorruptObjectError: A row group cannot be decoded, or is not what the footer says; or it has no
+            statistics and rows of the window that are earlier than the slack allows.
+        SourceSchemaError: A file without statistics has no row near its day.
         LakeError: An object could not be read.
     """
     todo = deque(
@@ -191,6 +208,7 @@ def read_ahead(
         for group in plan.row_groups
     )
     marks = watermarks([unit.group for unit in todo])
+    unsaid = _UnsaidTimes(window, slack)
     ahead = _ReadAhead(store, max_in_flight_bytes, Counter(key for unit in todo for key in unit.fetches))
     try:
         for watermark in marks:
@@ -198,7 +216,16 @@ def read_ahead(
                 ahead.begin(todo.popleft())
             unit, table = ahead.next()
             plan, group = unit.plan, unit.group
-            yield SourceBatch(table, plan.dialect, plan.source, group.index, group.first_row, watermark)
+            yield SourceBatch(
+                table,
+                plan.dialect,
+                plan.source,
+                group.index,
+                group.first_row,
+                watermark,
+                plan.undated(group),
+                unsaid.check(unit, table, watermark),
+            )
             # Only now has the consumer let go of it.
             del table
             ahead.release()
@@ -214,6 +241,58 @@ class _Unit:
     footer: Footer
     group: RowGroupPlan
     fetches: tuple[tuple[str, ByteRange], ...]
+
+
+class _UnsaidTimes:
+    """Checks the times that no statistics told, before anything is made of them.
+
+    Those of statistics were checked when the plan was made.
+    """
+
+    def __init__(self, window: Window, slack: int) -> None:
+        self._window = window
+        self._slack = slack
+        self._promised: int | None = None
+        self._of_file: list[int] = []
+
+    def check(self, unit: _Unit, table: pa.Table, watermark: int | None) -> tuple[str, ...]:
+        """Check the row group that comes next; with the last of a file, return what is to be noted of it.
+
+        Args:
+            unit: The row group.
+            table: Its rows.
+            watermark: What is promised of those after it.
+
+        Raises:
+            CorruptObjectError: It breaks the promise made before it.
+            SourceSchemaError: No row of the file is near its day.
+        """
+        plan, group = unit.plan, unit.group
+        if group.time_min is None and (found := time_range(table, plan.dialect)) is not None:
+            self._of_file += found
+            if self._promised is not None and found[0] < self._promised:
+                self._refuse_early(unit, table, self._promised)
+        self._promised = watermark
+        if group is not plan.row_groups[-1] or not self._of_file:
+            return ()
+        least, greatest = min(self._of_file), max(self._of_file)
+        self._of_file.clear()
+        return check_day(plan.source, plan.day, self._slack, least, greatest)
+
+    def _refuse_early(self, unit: _Unit, table: pa.Table, promised: int) -> None:
+        plan = unit.plan
+        # Those outside the window are nobody's business.
+        inside = time_range(within(table, plan.dialect, self._window), plan.dialect)
+        if inside is None or inside[0] >= promised:
+            return
+        early = (Window.of_day(plan.day).start - inside[0]) / 1e9
+        raise CorruptObjectError(
+            f"row group {unit.group.index} has rows from {moment(inside[0])}, {early:.3f} s before its day "
+            f"{plan.day}, and no statistics that say so",
+            url=plan.source.url,
+            hint=f"Raise lake.partition_slack ({self._slack / 1e9:g} s) above that, or write the file with "
+            "statistics.",
+        )
 
 
 class _ReadAhead:
@@ -285,4 +364,4 @@ def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]]) -> pa.Table:
             f"row group {group.index} has {table.num_rows} rows, the footer says {group.rows}",
             url=footer.version.url,
         )
-    return table.select(columns).replace_schema_metadata(None)
+    return without_views(table.select(columns).replace_schema_metadata(None))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pyarrow.types as pt
 
 from ticklake.conversion.dialects import Dialect, nanos
-from ticklake.errors import CorruptObjectError, SourceSchemaError
+from ticklake.errors import CorruptObjectError
 from ticklake.lake.objects import ByteRange, SourceObject
-from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, Window, format_nanos
+from ticklake.lake.times import check_day
+from ticklake.types import DataType, InstrumentKey, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,6 @@ MAX_RANGE = 8 * 1024 * 1024
 """No request is for more bytes than this, so that one ends well within a timeout and several run at once."""
 
 _MAX_NANOS = 2**63 - 1
-_LEAST_TICK = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class RowGroupPlan:
         first_row: Position of its first row in the file.
         time_min, time_max: Least and greatest `ts_init` by its statistics, both inclusive, in nanoseconds
             since the epoch (UTC); None where the file does not say.
+        least: The least `ts_init` that its rows are taken to have: `time_min`, or where the file does not say
+            the start of its day less the slack. Reading holds the rows against that.
         decoded_bytes: About how many bytes the needed columns take in memory.
         ranges: The needed column chunks, in order of position.
     """
@@ -64,6 +66,7 @@ class RowGroupPlan:
     first_row: int
     time_min: int | None
     time_max: int | None
+    least: int
     decoded_bytes: int
     ranges: tuple[ByteRange, ...]
 
@@ -95,6 +98,16 @@ class ObjectPlan:
     def rows(self) -> int:
         """Rows in the row groups."""
         return sum(group.rows for group in self.row_groups)
+
+    def undated(self, group: RowGroupPlan) -> int:
+        """Return the time that stands in for that of a row without a usable one: it counts to that window.
+
+        It depends on the file alone, and every window that it lies in reads the row group.
+        """
+        start = Window.of_day(self.day).start
+        if group.time_min is None or group.time_max is None:
+            return start
+        return min(max(group.time_min, start), group.time_max)
 
     def ranges_of(self, group: RowGroupPlan) -> tuple[ByteRange, ...]:
         """Return the requests that a row group waits for."""
@@ -202,12 +215,8 @@ def _cut(extent: ByteRange, max_range: int) -> list[ByteRange]:
 
 
 def watermarks(groups: Sequence[RowGroupPlan]) -> tuple[int | None, ...]:
-    """Return for each row group the least `ts_init` that those after it can still bring.
-
-    None stands where nothing is left, 0 where a remaining row group has no statistics.
-    """
-    least = [_LEAST_TICK if group.time_min is None else group.time_min for group in groups]
-    after = [*accumulate(reversed(least), min)][::-1]
+    """Return for each row group the least `ts_init` that those after it can bring; None for the last."""
+    after = [*accumulate(reversed([group.least for group in groups]), min)][::-1]
     return (*after[1:], None) if groups else ()
 
 
@@ -244,17 +253,18 @@ def plan_object(
     groups: list[RowGroupPlan] = []
     least, greatest = _MAX_NANOS, -_MAX_NANOS
     first_row = 0
+    unsaid = Window.of_day(day).start - slack
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         times = columns.times(group)
         if times is not None:
             least, greatest = min(least, times[0]), max(greatest, times[1])
         if group.num_rows and (times is None or (times[0] < window.end and times[1] >= window.start)):
-            groups.append(columns.plan(group, index, first_row, times, source))
+            groups.append(columns.plan(group, index, first_row, times, unsaid, source))
         first_row += group.num_rows
     wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
     plan = ObjectPlan(source, day, dialect, tuple(groups), coalesce(wanted))
-    return plan, _slack_notes(source, day, slack, least, greatest)
+    return plan, check_day(source, day, slack, least, greatest) if least <= greatest else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,9 +307,10 @@ class _Columns:
         index: int,
         first_row: int,
         times: tuple[int, int] | None,
+        unsaid: int,
         source: SourceObject,
     ) -> RowGroupPlan:
-        """Return the plan of a row group."""
+        """Return the plan of a row group; `unsaid` is its least time where its statistics do not tell."""
         chunks = [group.column(position) for position in self.indices]
         ranges = sorted(_chunk_range(chunk) for chunk in chunks)
         # Magic and footer length are 4 bytes before the first chunk and 8 after the last.
@@ -315,6 +326,7 @@ class _Columns:
             first_row,
             least,
             greatest,
+            unsaid if least is None else least,
             max(uncompressed, group.num_rows * self.bytes_per_row),
             tuple(ranges),
         )
@@ -331,31 +343,3 @@ def _chunk_range(chunk: pq.ColumnChunkMetaData) -> ByteRange:
 def _bytes_per_row(field_type: pa.DataType) -> int:
     # Text is taken as short: an offset and a dozen characters.
     return -(-field_type.bit_width // 8) if pt.is_primitive(field_type) or pt.is_decimal(field_type) else 16
-
-
-def _slack_notes(
-    source: SourceObject, day: dt.date, slack: int, least: int, greatest: int
-) -> tuple[str, ...]:
-    if least > greatest:
-        return ()
-    own = Window.of_day(day)
-    if least >= own.end + NANOS_PER_DAY or greatest < own.start - NANOS_PER_DAY:
-        raise SourceSchemaError(
-            f"no row is within a day of {day}, under which the file lies: they are of {_moment(least)} "
-            f"to {_moment(greatest)}",
-            url=source.url,
-            hint="Check the unit of the time columns: a declared dialect may have the wrong one.",
-        )
-    outside = max(own.start - least, greatest - (own.end - 1))
-    if outside <= slack:
-        return ()
-    note = (
-        f"{source.url} has rows from {_moment(least)} to {_moment(greatest)}, up to {outside / 1e9:.3f} s "
-        f"outside its day {day}; a window that far from midnight misses those. Raise lake.partition_slack "
-        f"({slack / 1e9:g} s) above that."
-    )
-    return (note,)
-
-
-def _moment(nanos_: int) -> str:
-    return format_nanos(nanos_) if 0 <= nanos_ <= _MAX_NANOS else f"{nanos_} ns"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -38,10 +38,12 @@ from ticklake.errors import (
     TicklakeError,
     TransientLakeError,
 )
+from ticklake.lake.credentials import CREDENTIAL_HINTS, credential_used
 from ticklake.lake.failure import Failure
 from ticklake.lake.loop import run, settle
 from ticklake.lake.objects import ByteRange, ObjectVersion
-from ticklake.lake.url import Scheme, StoreUrl, check_endpoint
+from ticklake.lake.retry import Throttle, repeat
+from ticklake.lake.url import StoreUrl, check_endpoint
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ListStream, ObjectMeta
@@ -52,6 +54,10 @@ __all__ = ["Fetched", "ObjectInfo", "Store", "Transfer"]
 type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
 _LIST_PAGE = 1_000
+_NANOS = 1e9
+
+# Requests are repeated in one place, `ticklake.lake.retry`.
+_NO_RETRY: RetryConfig = {"max_retries": 0, "retry_timeout": dt.timedelta(0)}
 
 # Memory stores live as long as the process and are shared by name, so that what one writes another reads.
 _MEMORY: dict[str, MemoryStore] = {}
@@ -78,8 +84,8 @@ class ObjectInfo:
 class Transfer:
     """Counts what was asked of stores; shared by threads.
 
-    A request is counted when it is sent, and once also where the client repeats it after a passing failure.
-    Bytes are those of bodies that arrived whole.
+    Each request is counted when it is sent, also one that is sent again. (Those for tokens are the client's
+    own and not counted.) Bytes are those of bodies that arrived whole.
     """
 
     def __init__(self) -> None:
@@ -110,6 +116,10 @@ class Transfer:
 class Store:
     """An object store, opened at its first use.
 
+    A request that fails for a passing reason is sent again (see `ticklake.lake.retry`). With all that it takes
+    it ends within `timeout` and `retry_timeout` of the storage options, once it is one of the
+    `max_concurrency` that run at once.
+
     Args:
         url: Which one.
         storage: How to reach it.
@@ -128,6 +138,7 @@ class Store:
         self._lock = threading.Lock()
         self._handle: _Handle | None = None
         self._slots = asyncio.Semaphore(storage.max_concurrency)
+        self._throttle = Throttle(storage.retry_wait / _NANOS)
 
     def __repr__(self) -> str:
         return f"Store({self.url.text!r})"
@@ -147,9 +158,11 @@ class Store:
                 return Fetched(memoryview(b""), ByteRange(0, 0), version)
             start = max(0, version.size - length)
             return await self.read_range(ByteRange(start, version.size), path, version)
-        fetched = await self._get(path, {"range": {"suffix": length}})
-        size = fetched.version.size
-        return _complete(fetched, ByteRange(max(0, size - length), size))
+        return await self._get(
+            path,
+            {"range": {"suffix": length}},
+            lambda version: ByteRange(max(0, version.size - length), version.size),
+        )
 
     async def read_range(self, wanted: ByteRange, path: str, version: ObjectVersion) -> Fetched:
         """Read a range of one version of an object.
@@ -162,14 +175,17 @@ class Store:
         # A weak ETag never matches by If-Match; it is compared below all the same.
         if version.etag is not None and not version.etag.startswith("W/"):
             options["if_match"] = version.etag
+
+        def wanted_of(answered: ObjectVersion) -> ByteRange:
+            if not answered.same_as(version):
+                raise _changed(version.url)
+            return wanted
+
         try:
-            fetched = await self._get(path, options)
+            return await self._get(path, options, wanted_of)
         except (ObjectNotFoundError, CorruptObjectError) as exc:
             # It was there, and longer.
             raise _changed(version.url) from exc
-        if not fetched.version.same_as(version):
-            raise _changed(version.url)
-        return _complete(fetched, wanted)
 
     async def read_all(self, path: str) -> Fetched:
         """Read a whole (small) object in one request.
@@ -178,8 +194,18 @@ class Store:
             ObjectNotFoundError: There is no such object.
             LakeError: It could not be read.
         """
-        fetched = await self._get(path, {})
-        return _complete(fetched, ByteRange(0, fetched.version.size))
+        return await self._get(path, {}, lambda version: ByteRange(0, version.size))
+
+    async def is_current(self, path: str, version: ObjectVersion) -> bool:
+        """Return whether an object still is the version that it was; this moves no data.
+
+        Raises:
+            LakeError: The store could not be asked.
+        """
+        try:
+            return (await self._head(path)).same_as(version)
+        except ObjectNotFoundError:
+            return False
 
     async def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
@@ -192,10 +218,9 @@ class Store:
     async def children(self, folder: str) -> list[str]:
         """Return the paths of the folders and objects that stand directly in a folder; empty is the root."""
         handle = self._open()
-        async with self._slots:
-            self._transfer.add(requests=1)
-            with self._errors(folder):
-                found = await settle(obstore.list_with_delimiter_async(handle, self._folder(folder)))
+        found = await self._ask(
+            folder, lambda: settle(obstore.list_with_delimiter_async(handle, self._folder(folder)))
+        )
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return [path.removeprefix(self.url.prefix) for path in paths]
 
@@ -205,12 +230,28 @@ class Store:
         Raises:
             LakeError: The store could not be listed.
         """
-        with self._errors(folder):
-            stream = obstore.list(self._open(), self._folder(folder), chunk_size=_LIST_PAGE)
-        while (page := run(self._next_page(stream, folder))) is not None:
+        handle, prefix = self._open(), self._folder(folder)
+        stream: ListStream[Sequence[ObjectMeta]] | None = None
+        last: str | None = None
+
+        async def next_page() -> Sequence[ObjectMeta] | None:
+            nonlocal stream
+            # One that failed is at its end: another goes on after what came.
+            stream, pages = None, stream or obstore.list(handle, prefix, offset=last, chunk_size=_LIST_PAGE)
+            try:
+                page = await settle(pages.__anext__())
+            except StopAsyncIteration:
+                return None
+            stream = pages
+            return page
+
+        while (page := run(self._ask(folder, next_page))) is not None:
             for meta in page:
                 path = meta["path"].removeprefix(self.url.prefix)
                 yield ObjectInfo(path, meta["size"], meta["last_modified"])
+            last = page[-1]["path"]
+            if len(page) < _LIST_PAGE:
+                return
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object: for tools, and to fill a `memory://` store in tests.
@@ -219,39 +260,50 @@ class Store:
             LakeError: It could not be written.
         """
 
-        async def write() -> None:
-            with self._errors(path):
-                await settle(obstore.put_async(self._open(), self.url.prefix + path, data))
-
-        run(write())
-
-    async def _next_page(
-        self, stream: ListStream[Sequence[ObjectMeta]], folder: str
-    ) -> Sequence[ObjectMeta] | None:
-        with self._errors(folder):
-            try:
-                page = await settle(stream.__anext__())
-            except StopAsyncIteration:
-                return None
-        self._transfer.add(requests=1)
-        return page
+        handle = self._open()
+        run(self._ask(path, lambda: settle(obstore.put_async(handle, self.url.prefix + path, data))))
 
     async def _head(self, path: str) -> ObjectVersion:
         handle = self._open()
-        async with self._slots:
-            self._transfer.add(requests=1)
-            with self._errors(path):
-                return self._version(path, await settle(obstore.head_async(handle, self.url.prefix + path)))
+        meta = await self._ask(path, lambda: settle(obstore.head_async(handle, self.url.prefix + path)))
+        return self._version(path, meta)
 
-    async def _get(self, path: str, options: GetOptions) -> Fetched:
+    async def _get(
+        self, path: str, options: GetOptions, wanted: Callable[[ObjectVersion], ByteRange]
+    ) -> Fetched:
+        """Read what `wanted` of the version that the store answers with; any other bytes are an error."""
         handle = self._open()
-        async with self._slots:
+
+        async def get() -> Fetched:
+            result = await settle(obstore.get_async(handle, self.url.prefix + path, options=options))
+            version = self._version(path, result.meta)
+            expected = wanted(version)  # before the body: of another version it is not wanted
+            data = memoryview(await settle(result.bytes_async()))
+            self._transfer.add(size=data.nbytes)
+            return _complete(Fetched(data, ByteRange(*result.range), version), expected)
+
+        return await self._ask(path, get)
+
+    async def _ask[T](self, path: str, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a request, again after passing failures, and return what `send` makes of the answer."""
+        storage = self._storage
+
+        async def attempt() -> T:
             self._transfer.add(requests=1)
             with self._errors(path):
-                result = await settle(obstore.get_async(handle, self.url.prefix + path, options=options))
-                data = memoryview(await settle(result.bytes_async()))
-        self._transfer.add(size=data.nbytes)
-        return Fetched(data, ByteRange(*result.range), self._version(path, result.meta))
+                # The client's own timeout does not hold for what comes before the request (tokens, names).
+                async with asyncio.timeout(storage.timeout / _NANOS):
+                    return await send()
+
+        # The slot is held while it waits: what a store cannot answer now is not made up for with more.
+        async with self._slots:
+            return await repeat(
+                attempt,
+                throttle=self._throttle,
+                max_retries=storage.max_retries,
+                retry_timeout=storage.retry_timeout / _NANOS,
+                first_wait=storage.retry_wait / _NANOS,
+            )
 
     def _folder(self, folder: str) -> str | None:
         return f"{self.url.prefix}{folder}".strip("/") or None
@@ -275,6 +327,8 @@ class Store:
             if isinstance(exc, TicklakeError):
                 raise
             failure = Failure.of(exc, self._storage)
+            if failure.is_refusal:
+                self._throttle.refused()
             # The cause is shown with its text in a traceback: what could be secret in it goes here.
             exc.args = (failure.text,)
             raise self._translate(failure, exc, path) from exc
@@ -288,14 +342,14 @@ class Store:
         )
 
     def _access_error(self, failure: Failure, exc: Exception, url: str) -> AccessDeniedError | None:
-        hint = _CREDENTIALS[self.url.scheme]
+        hint = CREDENTIAL_HINTS[self.url.scheme]
         if failure.no_credentials:
             return AccessDeniedError(
                 f"no usable credentials for {self.url.text}: {failure.text}", url=url, hint=hint
             )
         if failure.status in (401, 403) or isinstance(exc, PermissionDeniedError | UnauthenticatedError):
             return AccessDeniedError(
-                f"access denied{failure.told}; tried with {_credential_used(self._storage)}",
+                f"access denied{failure.told}; tried with {credential_used(self.url.scheme, self._storage)}",
                 url=url,
                 hint=f"{hint} Some stores also answer so for an object that does not exist.",
             )
@@ -319,6 +373,12 @@ class Store:
                 f"plain http is not allowed for {url}",
                 hint="Give the service as lake.storage.endpoint, or set lake.storage.allow_http: true.",
             )
+        if failure.cannot_list:
+            return LakeError(
+                f"the web server cannot list what it has{failure.told}",
+                url=url,
+                hint="Plain http has no listing (WebDAV servers do): name instrument and window instead.",
+            )
         if isinstance(exc, NotSupportedError) or failure.no_ranges:
             return LakeError(
                 f"the server cannot do what is needed: {failure.text}",
@@ -341,41 +401,6 @@ class Store:
             url=url,
             hint="Check the network and the endpoint, or try again later.",
         )
-
-
-_CREDENTIALS: dict[Scheme, str] = {
-    "gs": (
-        "Run `gcloud auth application-default login`, point GOOGLE_APPLICATION_CREDENTIALS or "
-        "lake.storage.service_account at a key file, or set lake.storage.anonymous: true for a public bucket."
-    ),
-    "s3": (
-        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a profile: "
-        '`eval "$(aws configure export-credentials --format env)"`) and AWS_REGION, or lake.storage, or set '
-        "lake.storage.anonymous: true for a public bucket."
-    ),
-    "az": (
-        "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or those of a service principal), or "
-        "lake.storage.account_name with account_key or sas_token, or lake.storage.anonymous: true."
-    ),
-    "file": "Check the file's mode and owner.",
-    "http": "ticklake sends no credentials to plain web servers.",
-    "https": "ticklake sends no credentials to plain web servers.",
-    "memory": "",
-}
-
-
-def _credential_used(storage: StorageConfig) -> str:
-    """Return which credential was tried, in words that give nothing away."""
-    if storage.anonymous:
-        return "no credentials (lake.storage.anonymous)"
-    if storage.service_account is not None:
-        return f"the service account in {storage.service_account}"
-    given = [
-        name
-        for name in ("access_key_id", "account_key", "sas_token", "bearer_token")
-        if getattr(storage, name) is not None
-    ]
-    return f"lake.storage.{given[0]}" if given else "the credentials of the environment"
 
 
 def _changed(url: str) -> ObjectChangedError:
@@ -406,7 +431,7 @@ def _open(url: StoreUrl, storage: StorageConfig) -> _Handle:
             return _open_folder(url)
         case "http" | "https":
             client = _client(storage, allow_http=url.scheme == "http")
-            return HTTPStore(url.text, client_options=client, retry_config=_retry(storage))
+            return HTTPStore(url.text, client_options=client, retry_config=_NO_RETRY)
         case "gs":
             return _open_gcs(url, storage)
         case "s3":
@@ -437,7 +462,7 @@ def _open_gcs(url: StoreUrl, storage: StorageConfig) -> GCSStore:
         config["service_account"] = str(storage.service_account.expanduser())
     if storage.bearer_token:
         config["bearer_token"] = storage.bearer_token.get_secret_value()
-    return GCSStore(url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage))
+    return GCSStore(url.bucket, config=config, client_options=_client(storage), retry_config=_NO_RETRY)
 
 
 def _open_s3(url: StoreUrl, storage: StorageConfig) -> S3Store:
@@ -456,7 +481,7 @@ def _open_s3(url: StoreUrl, storage: StorageConfig) -> S3Store:
         config["secret_access_key"] = storage.secret_access_key.get_secret_value()
     if storage.session_token:
         config["session_token"] = storage.session_token.get_secret_value()
-    return S3Store(url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage))
+    return S3Store(url.bucket, config=config, client_options=_client(storage), retry_config=_NO_RETRY)
 
 
 def _open_azure(url: StoreUrl, storage: StorageConfig) -> AzureStore:
@@ -473,24 +498,19 @@ def _open_azure(url: StoreUrl, storage: StorageConfig) -> AzureStore:
         config["sas_key"] = storage.sas_token.get_secret_value()
     if storage.bearer_token:
         config["token"] = storage.bearer_token.get_secret_value()
-    return AzureStore(
-        url.bucket, config=config, client_options=_client(storage), retry_config=_retry(storage)
-    )
+    return AzureStore(url.bucket, config=config, client_options=_client(storage), retry_config=_NO_RETRY)
 
 
 def _client(storage: StorageConfig, *, allow_http: bool = False) -> ClientConfig:
     options: ClientConfig = {
-        "timeout": _duration(storage.timeout),
+        # Our own comes first and tells more.
+        "timeout": _duration(storage.timeout) + dt.timedelta(seconds=1),
         "connect_timeout": _duration(storage.connect_timeout),
     }
     # An http endpoint that got this far is this machine, or was allowed.
     if allow_http or storage.allow_http or (storage.endpoint or "").lower().startswith("http://"):
         options["allow_http"] = True
     return options
-
-
-def _retry(storage: StorageConfig) -> RetryConfig:
-    return {"max_retries": storage.max_retries, "retry_timeout": _duration(storage.retry_timeout)}
 
 
 def _duration(nanos: int) -> dt.timedelta:

@@ -5,7 +5,7 @@ A colour that starts with `--` is a variable of the page's style sheet, which kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
@@ -14,12 +14,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ticklake.report.model import RunLike, iso_times, number
+from ticklake.report.model import RunLike, iso_time, iso_times, number
+from ticklake.report.thinning import extremes, stretches
+from ticklake.types import Window
 
 __all__ = ["Chart", "charts"]
 
 # More markers than this hide each other; the largest fill of each stretch of time stands for its neighbours.
-_MARKER_STRETCHES = 750
+_MOST_MARKERS, _MARKER_STRETCHES = 800, 200
+# More steps of a position than this are a solid block; then mean and range of stretches of time are drawn.
+_MOST_STEPS, _STEP_STRETCHES = 600, 240
+_MOST_POINTS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Chart:
 
 def charts(run: RunLike) -> list[Chart]:
     """Return the charts of a run; those that it has no data for are left out."""
-    window = [text.replace("T", " ").rstrip("Z") for text in run.summary["window"].values()]
+    window = Window.parse(run.summary["window"]["start"], run.summary["window"]["end"])
     return [
         chart
         for instrument in run.summary["instruments"]
@@ -52,11 +57,15 @@ def charts(run: RunLike) -> list[Chart]:
     ] + list(_equity(run, window))
 
 
+def _range(window: Window) -> list[str]:
+    return [iso_time(window.start), iso_time(window.end)]
+
+
 def _of(table: pa.Table, column: str, value: str) -> pa.Table:
     return table.filter(pc.equal(table[column], value))
 
 
-def _price(run: RunLike, instrument: str, window: list[str]) -> Chart | None:
+def _price(run: RunLike, instrument: str, window: Window) -> Chart | None:
     prices, fills = _of(run.prices, "instrument_id", instrument), _of(run.fills, "instrument_id", instrument)
     if not len(prices) and not len(fills):
         return None
@@ -79,7 +88,10 @@ def _price(run: RunLike, instrument: str, window: list[str]) -> Chart | None:
     note = f"{len(shown):,} of {len(fills):,} fills shown, the largest of each moment" * (
         len(shown) < len(fills)
     )
-    layout = {"yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"}, "xaxis": {"range": window}}
+    layout = {
+        "yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"},
+        "xaxis": {"range": _range(window)},
+    }
     return Chart(f"{instrument} · price and fills", note, 420, data, layout)
 
 
@@ -109,7 +121,7 @@ def _markers(fills: pa.Table, side: str, colour: str, symbol: str) -> dict[str, 
 
 def _largest(fills: pa.Table) -> pa.Table:
     """Return the largest fill of each side and stretch of time, or all where they are few."""
-    if len(fills) <= 2 * _MARKER_STRETCHES:
+    if len(fills) <= _MOST_MARKERS:
         return fills
     times = fills["ts_event"].cast(pa.int64()).to_pylist()
     width = max(1, -(-(times[-1] - times[0] + 1) // _MARKER_STRETCHES))
@@ -122,63 +134,98 @@ def _largest(fills: pa.Table) -> pa.Table:
     return fills.take(sorted(-index for _, index in best.values()))
 
 
-def _position(run: RunLike, instrument: str, window: list[str]) -> Chart | None:
+def _position(run: RunLike, instrument: str, window: Window) -> Chart | None:
     fills = _of(run.fills, "instrument_id", instrument)
     if not len(fills):
         return None
-    total, steps = Decimal(0), []
-    for side, quantity in zip(fills["side"].to_pylist(), fills["quantity"].to_pylist(), strict=True):
+    total, steps = Decimal(0), {}
+    for nanos, side, quantity in zip(
+        fills["ts_event"].cast(pa.int64()).to_pylist(),
+        fills["side"].to_pylist(),
+        fills["quantity"].to_pylist(),
+        strict=True,
+    ):
         total += quantity if side == "BUY" else -quantity
-        steps.append(float(total))
-    times = iso_times(fills["ts_event"])
-    # Of fills in one instant the last one tells the position.
-    last = [
-        index for index in range(len(times)) if index + 1 == len(times) or times[index] != times[index + 1]
-    ]
-    trace = {
+        # Of fills in one instant the last one tells the position.
+        steps[nanos] = float(total)
+    note = ""
+    if len(steps) <= _MOST_STEPS:
+        data = [_exact_position(steps, window)]
+    else:
+        data = _mean_position(steps, window)
+        seconds = (window.end - window.start) / _STEP_STRETCHES / 10**9
+        note = (
+            f"{len(steps):,} changes: the line is the mean position over time in stretches of "
+            f"{number(seconds, digits=1)} s, the band its range"
+        )
+    layout = {
+        "showlegend": False,
+        "yaxis": {"title": {"text": "position"}},
+        "xaxis": {"range": _range(window)},
+    }
+    return Chart(f"{instrument} · position", note, 240, data, layout)
+
+
+def _exact_position(steps: Mapping[int, float], window: Window) -> dict[str, Any]:
+    return {
         "type": "scatter",
         "mode": "lines",
         "name": "position",
-        "x": [window[0], *(times[index] for index in last), window[1]],
-        "y": [0.0, *(steps[index] for index in last), steps[-1]],
+        "x": [iso_time(nanos) for nanos in (window.start, *steps, max(window.end, *steps))],
+        "y": [0.0, *steps.values(), list(steps.values())[-1]],
         "line": {"color": "--accent", "width": 1.4, "shape": "hv"},
         "fill": "tozeroy",
         "fillcolor": "--accent-wash",
         "hovertemplate": "%{y}<extra></extra>",
     }
-    layout = {"showlegend": False, "yaxis": {"title": {"text": "position"}}, "xaxis": {"range": window}}
-    return Chart(f"{instrument} · position", "", 240, [trace], layout)
 
 
-def _equity(run: RunLike, window: list[str]) -> Iterator[Chart]:
+def _mean_position(steps: Mapping[int, float], window: Window) -> list[dict[str, Any]]:
+    parts = stretches(list(steps), list(steps.values()), window.start, window.end, _STEP_STRETCHES)
+    x = [*(iso_time(part.start) for part in parts), iso_time(window.end)]
+
+    def line(name: str, values: list[float], width: float, **more: str) -> dict[str, Any]:
+        return {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": x,
+            "y": [*values, values[-1]],
+            "line": {"color": "--accent", "width": width, "shape": "hv"},
+            "hovertemplate": f"{name} %{{y:.6~g}}<extra></extra>",
+            **more,
+        }
+
+    return [
+        line("lowest", [part.lowest for part in parts], 0),
+        line("highest", [part.highest for part in parts], 0, fill="tonexty", fillcolor="--accent-wash"),
+        line("mean", [part.mean for part in parts], 1.4),
+    ]
+
+
+def _equity(run: RunLike, window: Window) -> Iterator[Chart]:
     for account in sorted(set(run.equity["account_id"].to_pylist())):
         table = _of(run.equity, "account_id", account)
         for currency in sorted(set(table["currency"].to_pylist())):
             yield _equity_chart(_of(table, "currency", currency), account, currency, window)
 
 
-def _equity_chart(equity: pa.Table, account: str, currency: str, window: list[str]) -> Chart:
-    times, values = iso_times(equity["ts_event"]), equity["equity"].to_pylist()
+def _equity_chart(equity: pa.Table, account: str, currency: str, window: Window) -> Chart:
+    times, values = equity["ts_event"].cast(pa.int64()).to_pylist(), equity["equity"].to_pylist()
     peak, falls = values[0], []
     for value in values:
         peak = max(peak, value)
-        falls.append(float((value - peak) / peak * 100) if peak else 0.0)
+        falls.append(float((value - peak) / peak * 100) if peak > 0 else 0.0)
     data = [
         {
-            "type": "scatter",
-            "mode": "lines",
+            **_curve(times, values),
             "name": "equity",
-            "x": times,
-            "y": _floats(equity["equity"]),
             "line": {"color": "--accent", "width": 1.6},
             "hovertemplate": f"%{{y:,.2f}} {escape(currency)}<extra></extra>",
         },
         {
-            "type": "scatter",
-            "mode": "lines",
+            **_curve(times, falls),
             "name": "drawdown",
-            "x": times,
-            "y": falls,
             "yaxis": "y2",
             "line": {"color": "--loss", "width": 1},
             "fill": "tozeroy",
@@ -188,11 +235,21 @@ def _equity_chart(equity: pa.Table, account: str, currency: str, window: list[st
     ]
     layout = {
         "showlegend": False,
-        "xaxis": {"range": window, "anchor": "y2"},
+        "xaxis": {"range": _range(window), "anchor": "y2"},
         "yaxis": {"domain": [0.36, 1], "title": {"text": escape(currency)}, "tickformat": ",.6~f"},
         "yaxis2": {"domain": [0, 0.28], "title": {"text": "drawdown %"}, "rangemode": "tozero"},
     }
     return Chart(f"{account} · equity and drawdown in {currency}", "", 420, data, layout)
+
+
+def _curve(times: list[int], values: Sequence[float | Decimal]) -> dict[str, Any]:
+    kept = extremes(times, values, _MOST_POINTS)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [iso_time(times[index]) for index in kept],
+        "y": [float(values[index]) for index in kept],
+    }
 
 
 def _floats(column: pa.ChunkedArray) -> list[float]:

@@ -32,7 +32,8 @@ _COLUMNS = {
         "currency"
     ),
     "orders": (
-        "ts_init instrument_id client_order_id type side quantity filled_quantity price avg_price status"
+        "ts_init instrument_id client_order_id type side quantity filled_quantity price avg_price status "
+        "reason"
     ),
 }
 
@@ -56,9 +57,10 @@ def _page(run: RunLike) -> str:
         _cards(run),
         _notes(run),
         *(_chart_section(number_, chart) for number_, chart in enumerate(drawn)),
-        _section("Data", _completeness(run.summary.get("data") or {})),
+        _section("Data", _completeness(run.summary)),
         *(_table_section(name, getattr(run, name)) for name in ("positions", "fills", "orders")),
-        _section("Statistics", _details("what the engine computed", key_values(run.summary["statistics"]))),
+        _section("Engine log", _log(run.summary.get("log") or {})),
+        _section("Statistics", _statistics(run.summary["statistics"])),
         _section("Config", _details("the resolved config", key_values(run.config))),
         _section("Provenance", _provenance(run)),
     ]
@@ -140,13 +142,14 @@ def _cards(run: RunLike) -> str:
         ("Net PnL", f"{money(pnl, signed=True)} {code or ''}", mood),
         ("Return", percent(of("return"), signed=True), mood),
         ("Max drawdown", percent(of("max_drawdown")), ""),
-        ("Sharpe", number(summary["sharpe"], digits=2), ""),
+        ("Sharpe (daily)", number(of("sharpe"), digits=2), ""),
         ("Win rate", percent(of("win_rate")), ""),
         ("Fills", f"{summary['fills']:,}", ""),
         ("Orders", f"{summary['orders']:,}", ""),
+        *_refused(summary.get("orders_by_status") or {}),
         ("Turnover", f"{money(of('turnover') or 0, digits=0)} {code or ''}", ""),
         ("Fees", f"{money(of('fees') or 0)} {code or ''}", ""),
-        ("Data points", f"{summary['events']:,}", ""),
+        ("Events", f"{summary['events']:,}", ""),
     ]
     others = [other for other in summary["net_pnl"] if other != code]
     cards += [(f"Net PnL in {other}", number(summary["net_pnl"][other], signed=True), "") for other in others]
@@ -157,19 +160,39 @@ def _cards(run: RunLike) -> str:
     return f'<dl class="cards">{inner}</dl>'
 
 
+def _refused(by_status: dict[str, int]) -> Iterable[tuple[str, str, str]]:
+    for status in ("DENIED", "REJECTED"):
+        if by_status.get(status):
+            yield (f"Orders {status.lower()}", f"{by_status[status]:,}", "loss")
+
+
 def _notes(run: RunLike) -> str:
-    notes = [str(note) for note in run.summary.get("notes", [])]
-    counts = run.summary.get("log", {}).get("counts", {})
-    if counts:
-        spelled = " and ".join(
-            f"{count:,} {_LEVELS.get(level, level)}" for level, count in sorted(counts.items())
-        )
-        notes.append(f"The engine logged {spelled}; see engine-log.jsonl in the run folder.")
-    inner = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{inner}</ul>' if notes else ""
+    inner = "".join(f"<li>{escape(str(note))}</li>" for note in run.summary.get("notes", []))
+    return f'<ul class="notes">{inner}</ul>' if inner else ""
 
 
-_LEVELS = {"WARN": "warnings", "ERROR": "errors"}
+def _log(log: dict[str, Any]) -> str:
+    kinds = log.get("kinds") or []
+    if not kinds:
+        return '<p class="note">The engine warned of nothing.</p>'
+    levels = {"WARN": "warnings", "ERROR": "errors"}
+    counts = " and ".join(
+        f"{count:,} {levels.get(level, level)}" for level, count in sorted(log["counts"].items())
+    )
+    rows = [(f"{kind['count']:,}", str(kind["level"]), str(kind["message"])) for kind in kinds]
+    return (
+        _details(f"{counts}, by kind", rows_table(["count", "level", "message"], rows, [True]))
+        + '<p class="note"># stands for ids, times and numbers. The first records of each kind: '
+        '<a href="engine-log.jsonl">engine-log.jsonl</a></p>'
+    )
+
+
+def _statistics(statistics: dict[str, Any]) -> str:
+    return (
+        '<p class="note">pnl and general are what the engine computed of positions. returns are its '
+        "formulas over the returns of the UTC days that the window touches, taken from the equity curve; "
+        "ratios of 252 days are annualised. A single day has none.</p>"
+    ) + _details("all of them", key_values(statistics))
 
 
 def _chart_section(index: int, chart: Chart) -> str:
@@ -178,30 +201,38 @@ def _chart_section(index: int, chart: Chart) -> str:
     return _section(chart.title, inner)
 
 
-def _completeness(data: dict[str, Any]) -> str:
+def _completeness(summary: dict[str, Any]) -> str:
+    data = summary.get("data") or {}
     if not data:
         return '<p class="note">Nothing was recorded about the data.</p>'
-    rows, holes = data.get("rows") or {}, list(data.get("holes") or [])
-    quarantined = data.get("quarantined") or 0
-    facts = [
-        (str(kind), f"{count:,} rows" if isinstance(count, int) else str(count))
-        for kind, count in rows.items()
+    holes, warnings = list(data.get("holes") or []), list(data.get("warnings") or [])
+    quarantined, reasons = data.get("quarantined") or 0, data.get("quarantine_reasons") or {}
+    facts = [(str(kind), f"{count:,} rows") for kind, count in (data.get("rows") or {}).items()]
+    facts += [
+        ("events", f"{summary['events']:,}"),
+        ("holes", f"{len(holes):,}" if holes else "none"),
+        ("quarantined", f"{quarantined:,} rows" if quarantined else "none"),
     ]
-    facts.append(("holes", f"{len(holes)}" if holes else "none"))
-    facts.append(
-        ("quarantined", f"{quarantined:,} rows" if isinstance(quarantined, int) else str(quarantined))
-    )
     complete = not holes and not quarantined
     verdict = "Complete: no holes, no row in quarantine." if complete else "Not complete: see below."
-    mark = "ok" if complete else "warn"
-    warnings = list(data.get("warnings") or [])
-    listed = "".join(
-        rows_table([name], [[str(line)] for line in lines])
-        for name, lines in (("hole", holes), ("warning", warnings))
-        if lines
+    lists = [
+        rows_table(["hole"], [[str(line)] for line in holes]) if holes else "",
+        rows_table(
+            ["reason for quarantine", "rows"], [(str(k), f"{n:,}") for k, n in reasons.items()], [False, True]
+        )
+        if reasons
+        else "",
+        f'<p class="note">Rows in quarantine are kept whole in {escape(str(data["quarantine"]))}</p>'
+        if data.get("quarantine")
+        else "",
+        rows_table(["warning"], [[str(line)] for line in warnings]) if warnings else "",
+    ]
+    return (
+        f'<p class="verdict {"ok" if complete else "warn"}">{verdict}</p>'
+        + rows_table(["data", "amount"], facts, [False, True])
+        + '<p class="note">An event is what the engine replays at once: a trade, or an update of a book, '
+        "whose rows count as one.</p>" + "".join(lists)
     )
-    table = rows_table(["data", "amount"], facts, [False, True])
-    return f'<p class="verdict {mark}">{verdict}</p>{table}{listed}'
 
 
 def _table_section(name: str, table: pa.Table) -> str:

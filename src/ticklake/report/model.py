@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-__all__ = ["RunLike", "iso_times", "money", "number", "percent", "primary_currency"]
+__all__ = ["RunLike", "iso_time", "iso_times", "money", "number", "percent", "primary_currency"]
 
 
 class RunLike(Protocol):
@@ -86,12 +86,12 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     return f"{number(fraction * 100, digits=2 if abs(fraction) >= 0.01 else 4, signed=signed)} %"
 
 
+def iso_time(nanos: int) -> str:
+    """Return a time as ISO text in UTC, cut to microseconds, as plotly reads it."""
+    moment = dt.datetime.fromtimestamp(nanos // 10**9, dt.UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{nanos % 10**9 // 1_000:06d}"
+
+
 def iso_times(column: pa.ChunkedArray) -> list[str]:
-    """Return timestamps as ISO text in UTC, cut to microseconds, as plotly reads them."""
-    return [
-        ""
-        if nanos is None
-        else f"{dt.datetime.fromtimestamp(nanos // 10**9, dt.UTC):%Y-%m-%d %H:%M:%S}."
-        f"{nanos % 10**9 // 1_000:06d}"
-        for nanos in column.cast(pa.int64()).to_pylist()
-    ]
+    """Return timestamps as `iso_time` does; empty where there is none."""
+    return ["" if nanos is None else iso_time(nanos) for nanos in column.cast(pa.int64()).to_pylist()]

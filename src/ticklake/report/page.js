@@ -16,14 +16,16 @@
   const draw = () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const axis = { gridcolor: colour("--grid"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const axis = { gridcolor: colour("--grid"), linecolor: colour("--line"), zerolinecolor: colour("--line") };
+    // The same margins for all, so that times stand above each other; the tool bar has the top one for itself.
+    const margin = { l: narrow.matches ? 72 : 104, r: 12, t: 36, b: 44 };
     document.querySelectorAll("[data-chart]").forEach((node) => {
       const { data, layout } = coloured(specs[Number(node.dataset.chart)], style);
       const whole = {
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow.matches ? false : "zoom",
         font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink-soft") },
-        margin: { l: 8, r: 8, t: 8, b: 8 },
-        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+        margin,
+        legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom" },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--ink-soft"), activecolor: colour("--accent") },
         hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
         ...layout,
@@ -37,7 +39,20 @@
     });
   };
 
+  // A zoom of one chart is the zoom of all; what that makes the others say is not listened to.
+  const charts = [...document.querySelectorAll("[data-chart]")];
+  let following = false;
+  const follow = async (source, event) => {
+    const zoomed = "xaxis.range[0]" in event;
+    if (following || !(zoomed || event["xaxis.autorange"])) return;
+    const range = zoomed ? [event["xaxis.range[0]"], event["xaxis.range[1]"]] : specs[0].layout.xaxis.range;
+    following = true;
+    await Promise.all(charts.filter((node) => !zoomed || node !== source).map((node) => Plotly.relayout(node, { "xaxis.range": [...range] })));
+    following = false;
+  };
+
   draw();
+  charts.forEach((node) => node.on("plotly_relayout", (event) => follow(node, event)));
   dark.addEventListener("change", draw);
   narrow.addEventListener("change", draw);
 })();

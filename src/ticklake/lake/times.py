@@ -1,0 +1,81 @@
+"""The times of source rows: which lie in a window, and whether a file's are near its day."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from ticklake.conversion.dialects import Dialect, nanos_per_unit
+from ticklake.errors import SourceSchemaError
+from ticklake.lake.objects import SourceObject
+from ticklake.types import NANOS_PER_DAY, Window, format_nanos
+
+__all__ = ["check_day", "moment", "time_range", "within"]
+
+_MAX_NANOS = 2**63 - 1
+
+
+def within(table: pa.Table, dialect: Dialect, window: Window) -> pa.Table:
+    """Return the rows that are in the window; a row without a time is in none."""
+    column, unit = _integers(table, dialect)
+    # The window in the column's unit, rounded up at both ends, instead of the column in nanoseconds.
+    start, end = -(-window.start // unit), -(-window.end // unit)
+    return table.filter(pc.and_(pc.greater_equal(column, start), pc.less(column, end)))
+
+
+def time_range(table: pa.Table, dialect: Dialect) -> tuple[int, int] | None:
+    """Return the least and greatest `ts_init` in nanoseconds, of whatever size; None where there is none."""
+    column, unit = _integers(table, dialect)
+    found = pc.min_max(column)
+    least, greatest = found["min"].as_py(), found["max"].as_py()
+    return None if least is None else (least * unit, greatest * unit)
+
+
+def _integers(table: pa.Table, dialect: Dialect) -> tuple[pa.ChunkedArray, int]:
+    """Return the clock's column as integers, and the nanoseconds in one."""
+    column = table[dialect.time_column]
+    unit = nanos_per_unit(dialect, column.type)
+    return (column.cast(pa.int64()) if pt.is_timestamp(column.type) else column), unit
+
+
+def check_day(source: SourceObject, day: dt.date, slack: int, least: int, greatest: int) -> tuple[str, ...]:
+    """Hold the least and greatest `ts_init` of a file against its day.
+
+    Args:
+        source: The file.
+        day: The UTC day that it is filed under.
+        slack: How far `ts_init` may lie outside of it, in nanoseconds.
+        least: In nanoseconds since the epoch.
+        greatest: In nanoseconds since the epoch.
+
+    Returns:
+        A note for the user where rows lie further outside than that.
+
+    Raises:
+        SourceSchemaError: All rows are more than a day away from `day`; the unit of the times must be wrong.
+    """
+    own = Window.of_day(day)
+    if least >= own.end + NANOS_PER_DAY or greatest < own.start - NANOS_PER_DAY:
+        raise SourceSchemaError(
+            f"no row is within a day of {day}, under which the file lies: they are of {moment(least)} "
+            f"to {moment(greatest)}",
+            url=source.url,
+            hint="Check the unit of the time columns: a declared dialect may have the wrong one.",
+        )
+    outside = max(own.start - least, greatest - (own.end - 1))
+    if outside <= slack:
+        return ()
+    note = (
+        f"{source.url} has rows from {moment(least)} to {moment(greatest)}, up to {outside / 1e9:.3f} s "
+        f"outside its day {day}; a window that far from midnight misses those. Raise lake.partition_slack "
+        f"({slack / 1e9:g} s) above that."
+    )
+    return (note,)
+
+
+def moment(nanos: int) -> str:
+    """Return a time as text, whatever it is."""
+    return format_nanos(nanos) if 0 <= nanos <= _MAX_NANOS else f"{nanos} ns"
