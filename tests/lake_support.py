@@ -57,17 +57,37 @@ def parquet(table: pa.Table, *, rows_per_group: int = 1_000, **options: object) 
 
 @dataclass
 class Request:
-    """One request as a server saw it; `sent` are the bytes of the answer's body."""
+    """One request as a server saw it; `sent` are the bytes of the answer's body, `target` has the query."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     status: int = 0
     sent: int = 0
+    target: str = ""
 
     @property
     def range(self) -> str | None:
         return self.headers.get("range")
+
+
+@dataclass
+class Answer:
+    """One answer of a server, to be meddled with.
+
+    Attributes:
+        status, headers, body: Of the answer; a Content-Length is added where there is none.
+        stall_at: Sends only so many bytes (of head and body), then nothing more until the server ends.
+        drip: Seconds between single bytes of the body.
+        hang_up: Closes the connection after the body, or (with no status) without a word.
+    """
+
+    status: int | None
+    headers: dict[str, str]
+    body: bytes
+    stall_at: int | None = None
+    drip: float = 0.0
+    hang_up: bool = False
 
 
 @dataclass
@@ -108,6 +128,7 @@ class RangeServer:
         has_etags: Whether answers carry an ETag.
         alter: Turns the body of a 206 into another one (short, shifted, ...); Content-Length follows it.
         content_range: Replaces the Content-Range of a 206.
+        meddle: Called with each request and its answer; may change the answer in any way.
         honours_ranges: Whether Range is looked at; otherwise answers are 200 and whole.
     """
 
@@ -122,7 +143,9 @@ class RangeServer:
         self.has_etags = True
         self.alter: Callable[[bytes], bytes] = lambda body: body
         self.content_range: str | None = None
+        self.meddle: Callable[[Request, Answer], object] = lambda *_: None
         self._lock = threading.Lock()
+        self._ended = threading.Event()
 
         server = self
 
@@ -135,19 +158,36 @@ class RangeServer:
             def do_GET(self) -> None:
                 path = unquote(self.path.partition("?")[0]).lstrip("/")
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.command, path, headers)
+                request = Request(self.command, path, headers, target=self.path)
                 with server._lock:
                     server.requests.log.append(request)
                 server.before(request)
-                status, extra, body = server._answer(request)
-                request.status, request.sent = status, len(body)
-                self.send_response(status)
-                for name, value in {**extra, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    with contextlib.suppress(ConnectionError):
-                        self.wfile.write(body)
+                answer = Answer(*server._answer(request))
+                server.meddle(request, answer)
+                request.status, request.sent = answer.status or 0, len(answer.body)
+                self.close_connection |= answer.hang_up
+                with contextlib.suppress(ConnectionError):
+                    self._send(answer)
+
+            def _send(self, answer: Answer) -> None:
+                if answer.status is None:
+                    self.wfile.write(answer.body)
+                    return
+                body = b"" if self.command == "HEAD" else answer.body
+                headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+                lines = [f"HTTP/1.1 {answer.status} Made", *(f"{k}: {v}" for k, v in headers.items())]
+                head = "\r\n".join([*lines, "", ""]).encode()
+                if answer.stall_at is not None:
+                    self.wfile.write((head + body)[: answer.stall_at])
+                    server._ended.wait(10)
+                elif answer.drip:
+                    self.wfile.write(head)
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        if server._ended.wait(answer.drip):
+                            break
+                else:
+                    self.wfile.write(head + body)
 
             do_HEAD = do_PUT = do_PROPFIND = do_GET  # noqa: N815 (http.server finds them by name)
 
@@ -189,6 +229,7 @@ class RangeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import time
 from collections import Counter
@@ -427,31 +426,6 @@ def test_a_file_that_vanishes_under_way_is_a_hole_and_not_covered(folder, catalo
 def served(server: RangeServer, folder: Path) -> None:
     for path in folder.rglob("*.parquet"):
         server.objects[path.relative_to(folder).as_posix()] = path.read_bytes()
-
-
-def fetch_from(url: str, catalog: Path) -> tuple[int, set[str]]:
-    report = fetch(Lake(url), Catalog(catalog), [ask(HOUR, 2 * DAY - HOUR)])
-    return report.rows, {window.status.value for window in report.windows}
-
-
-def test_of_many_processes_one_reads(tmp_path, catalog):
-    for day in range(2):
-        times = [START + day * DAY + i * 10 * SECOND for i in range(8_640)]
-        put_trades(tmp_path / "lake", made_trades(times), day, rows=500)
-    with RangeServer() as server:
-        served(server, tmp_path / "lake")
-        alone = fetch(Lake(server.url), Catalog(tmp_path / "alone"), [ask(HOUR, 2 * DAY - HOUR)])
-        assert alone.requests == len(server.requests)
-        server.requests.clear()
-        with multiprocessing.get_context("spawn").Pool(3) as pool:
-            found = pool.starmap(fetch_from, [(server.url, catalog.path)] * 3, chunksize=1)
-        assert len(server.requests) == alone.requests
-    assert sorted(found, key=lambda one: one[0]) == [
-        (0, {"cached"}),
-        (0, {"cached"}),
-        (alone.rows, {"fetched"}),
-    ]
-    assert files_of(catalog.path) == files_of(tmp_path / "alone")
 
 
 def test_a_dry_run_tells_what_it_took_itself(folder, catalog, tmp_path):

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nautilus_trader.adapters.tardis import TardisHttpClient
 from nautilus_trader.model import CryptoPerpetual, CurrencyPair, CurrencyType
+from pydantic import ValidationError
 
 from ticklake.catalog import Source
 from ticklake.config import InstrumentConfig
@@ -270,6 +271,17 @@ def test_the_config_may_define_an_instrument() -> None:
     assert isinstance(spot, CurrencyPair)
     assert spot.id.value == "ETHUSDT.BINANCE"
     assert from_config(configured(nautilus_id="E.SIM"), DAY).id.value == "E.SIM"
+
+
+def test_margins_come_from_the_config_and_are_0_without() -> None:
+    for kind in ("perpetual", "spot"):
+        plain = from_config(configured(definition=DEFINITION | {"type": kind}), DAY)
+        assert (plain.margin_init, plain.margin_maint) == (Decimal(0), Decimal(0))
+        margins = {"type": kind, "margin_init": 0.05, "margin_maint": "0.025"}
+        found = from_config(configured(definition=DEFINITION | margins), DAY)
+        assert (found.margin_init, found.margin_maint) == (Decimal("0.05"), Decimal("0.025"))
+    with pytest.raises(ValidationError, match="margin_init"):
+        configured(definition=DEFINITION | {"margin_init": "-0.1"})
 
 
 def test_a_definition_that_cannot_be_named_or_built_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -11,10 +12,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lake_support import RangeServer, Request
+from lake_support import Answer, RangeServer, Request
 from ticklake.config import StorageConfig
 from ticklake.errors import (
     AccessDeniedError,
@@ -28,6 +30,7 @@ from ticklake.errors import (
 )
 from ticklake.lake import ByteRange, Store, StoreUrl, Transfer
 from ticklake.lake.loop import gather, run, start
+from ticklake.lake.retry import Throttle
 
 CANARY = "CANARY0secret0CANARY"
 CONTENT = bytes(range(256)) * 4
@@ -391,6 +394,117 @@ class TestFailures:
         assert caught.value.__cause__ is not None
         assert len(server.requests) == 3
 
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+    @pytest.mark.parametrize("way", ["suffix", "range", "head", "children"])
+    def test_what_passes_is_got_over(self, server: RangeServer, way: str, status: int) -> None:
+        it, transfer = clouds(server, max_retries=3)["http" if way != "head" else "az"], Transfer()
+        version = run(it.read_suffix("a/f", 10)).version
+        it._transfer = transfer
+        server.requests.clear()
+        server.before = lambda _: server.status.update({"": status})
+        failures = 2
+
+        def meddle(_: Request, answer: Answer) -> None:
+            nonlocal failures
+            failures -= 1
+            if not failures:
+                server.before = lambda _: server.status.clear()
+
+        server.meddle = meddle
+        try:
+            if way == "suffix":
+                assert run(it.read_suffix("a/f", 10)).data == CONTENT[-10:]
+            elif way == "range":
+                assert run(it.read_range(ByteRange(3, 9), "a/f", version)).data == CONTENT[3:9]
+            elif way == "head":
+                assert run(it.exists("a/f"))
+            else:
+                with pytest.raises(LakeError, match="cannot list"):
+                    run(it.children("a"))
+        finally:
+            server.status.clear()
+        assert len(server.requests) == transfer.requests == 3
+
+    def test_a_listing_goes_on_where_it_failed(self, server: RangeServer) -> None:
+        names = [f"a/{n:04}" for n in range(2_500)]
+        failing = iter([False, True, False, True, True, False, False])
+
+        def list_page(request: Request, answer: Answer) -> None:
+            query = parse_qs(urlsplit(request.target).query)
+            if next(failing):
+                answer.status, answer.body = 500, b""
+                return
+            after = query.get("start-after", query.get("continuation-token", [""]))[0]
+            page = [name for name in names if name > after][:1_000]
+            more = page[-1] != names[-1]
+            token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if more else ""
+            items = "".join(
+                f"<Contents><Key>{name}</Key><Size>1</Size>"
+                "<LastModified>2024-08-09T00:00:00.000Z</LastModified></Contents>"
+                for name in page
+            )
+            answer.status, answer.headers = 200, {}
+            answer.body = f"<ListBucketResult>{token}{items}</ListBucketResult>".encode()
+
+        server.meddle = list_page
+        it = clouds(server, max_retries=3)["s3"]
+        it._transfer = Transfer()
+        assert [item.path for item in it.list("")] == names
+        assert it._transfer.requests == len(server.requests) == 6
+
+    def test_a_listing_in_no_order_does_not_go_on_and_loses_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page = [{"path": f"z{n}", "size": 1, "last_modified": None} for n in range(1_000)]
+
+        class Stream:
+            pages = iter([page])
+
+            async def __anext__(self) -> object:
+                if (found := next(self.pages, None)) is None:
+                    raise TimeoutError
+                return found
+
+        monkeypatch.setattr("ticklake.lake.store.obstore.list", lambda *_, **__: Stream())
+        with pytest.raises(LakeError, match="broke off"):
+            list(store(tmp_path, max_retries=3).list(""))
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_store_that_is_asked_too_much_is_left_alone_by_all(
+        self, server: RangeServer, status: int
+    ) -> None:
+        it = store(server.url, max_retries=3, retry_wait="300ms")
+        times: list[float] = []
+
+        def refuse_one(_: Request, answer: Answer) -> None:
+            times.append(time.monotonic())
+            if len(times) == 1:
+                answer.status, answer.body = status, b""
+
+        server.meddle = refuse_one
+        first = start(it.read_all("a/f"))
+        while not times or it._throttle.remaining == 0:
+            time.sleep(0.005)
+        # Requests that have nothing to do with the one refused.
+        run(gather(it.read_all("a/f") for _ in range(4)))
+        assert first.result(5).data == CONTENT
+        assert len(times) == 6
+        assert min(times[1:]) - times[0] >= 0.29
+
+    def test_pauses_double_until_a_request_succeeds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 0.0
+        monkeypatch.setattr("ticklake.lake.retry.time.monotonic", lambda: now)
+        throttle, pauses = Throttle(1.0), []
+        for _ in range(8):
+            throttle.refused()
+            throttle.refused()  # one of those under way together
+            pauses.append(throttle.remaining)
+            now += throttle.remaining
+        assert pauses == [1, 2, 4, 8, 16, 32, 32, 32]
+        throttle.passed()
+        throttle.refused()
+        assert throttle.remaining == 1
+
     def test_no_server_at_all(self) -> None:
         with RangeServer() as gone:
             url = gone.url
@@ -469,6 +583,39 @@ class TestFailures:
         assert "lake.storage.anonymous" in text
         with pytest.raises(AccessDeniedError, match="tried with no credentials"):
             run(store("gs://bucket", endpoint=server.url, anonymous=True).read_all("a/f"))
+
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    @pytest.mark.parametrize(
+        ("kind", "variable", "tried"),
+        [
+            ("s3", "AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID of the environment"),
+            ("az", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCOUNT_KEY of the environment"),
+            ("http", None, "no credentials"),
+        ],
+    )
+    def test_a_credential_of_the_environment_is_named_but_not_told(
+        self,
+        server: RangeServer,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: str,
+        variable: str | None,
+        tried: str,
+        status: int,
+    ) -> None:
+        secret = base64.b64encode(CANARY.encode()).decode()
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        if variable is not None:
+            monkeypatch.setenv(variable, secret)
+        account = {"account_name": "me"} if kind == "az" else {}
+        url = server.url if kind == "http" else f"{kind}://bucket"
+        cloud = {} if kind == "http" else {"endpoint": server.url, "region": "r", **account}
+        server.status[""] = status
+        with pytest.raises(LakeError) as caught:
+            run(store(url, max_retries=5, **cloud).read_all("a/f"))
+        assert re.search(rf"(tried|sent) with {tried}", str(caught.value))
+        assert caught.value.hint
+        assert secret not in str(caught.value)
+        assert len(server.requests) == 1
 
     def test_a_missing_azure_account_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)

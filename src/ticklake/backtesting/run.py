@@ -16,7 +16,7 @@ from ticklake.backtesting.job import EngineJob, InstrumentData
 from ticklake.backtesting.results import Run, check_runs, execute, new_run_id, public_config
 from ticklake.backtesting.strategies import check_strategies
 from ticklake.backtesting.venues import check_venues
-from ticklake.catalog import Catalog, CatalogFile, read_provenance
+from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
 from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of
 from ticklake.lake import Lake
@@ -94,6 +94,7 @@ def backtest(
         search_path=search_path,
     )
     used = _files_used(catalog, job)
+    check_open(catalog, (file for files in used.values() for file in files))
     return execute(
         job,
         settings.runs,

@@ -15,8 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from ticklake.catalog.naming import instrument_dir, parse_file_name, parse_instrument_dir
+from ticklake.catalog import disk
+from ticklake.catalog.digest import content_digest
+from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name, parse_instrument_dir
 from ticklake.catalog.provenance import Provenance, provenance_of, read_footer, read_provenance
+from ticklake.catalog.records import forget_record
 from ticklake.catalog.writer import CatalogWriter, data_folder
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
 from ticklake.types import (
@@ -126,7 +129,15 @@ class Catalog:
 
         Hold `lock` around asking what is missing and writing it.
         """
-        return CatalogWriter(self.path, catalog_type, spec, window, replace=replace)
+        writer = CatalogWriter(self.path, catalog_type, spec, window, replace=replace)
+        try:
+            forget_record(
+                self.path, data_folder(self.path, catalog_type, spec.nautilus_id) / file_name(window)
+            )
+        except CatalogError:
+            writer.discard()
+            raise
+        return writer
 
     @contextmanager
     def lock(
@@ -152,10 +163,10 @@ class Catalog:
         """
         path = self.path / ".ticklake" / "locks" / catalog_type / f"{instrument_dir(nautilus_id)}.lock"
         what = f"{catalog_type} of {nautilus_id} to {self.path}"
-        lock = FileLock(path)
+        # A soft lock would outlive its holder.
+        lock = FileLock(path, fallback_to_soft=False)
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            disk.make_folder(path.parent, self.path)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
@@ -168,10 +179,7 @@ class Catalog:
                 hint="Wait until it has finished, or end it; its lock goes with it.",
             ) from exc
         except OSError as exc:
-            raise CatalogError(
-                f"cannot lock {path}: {exc.strerror or exc}",
-                hint="Check the permissions of the catalog's folder.",
-            ) from exc
+            raise disk.refusal(f"cannot lock {path}", exc) from exc
         try:
             yield
         finally:
@@ -236,6 +244,30 @@ class Catalog:
         for file in self.files(catalog_type, spec.nautilus_id, window):
             with suppress(CatalogCorruptError):
                 _refuse_other_key(file, read_provenance(file.path), asked)
+
+    def content_digest(
+        self,
+        catalog_type: CatalogType | None = None,
+        nautilus_id: str | None = None,
+        window: Window | None = None,
+    ) -> str:
+        """Return a digest of what is covered and of all rows, equal for equal content.
+
+        In how many files, row groups or pages the rows are makes no difference, nor does provenance.
+
+        Args:
+            catalog_type: This type only.
+            nautilus_id: This instrument only.
+            window: This part of it only.
+
+        Raises:
+            CatalogCorruptError: A file cannot be read.
+        """
+        places = (
+            (covered, self.files(covered.catalog_type, covered.nautilus_id, window))
+            for covered in self.coverage(catalog_type, nautilus_id)
+        )
+        return content_digest(places, window)
 
     def strays(self) -> list[Path]:
         """Return what lies in the folders of tick data and is no file or folder of the catalog, in order.

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ticklake.catalog import disk
 from ticklake.catalog.naming import file_name, instrument_dir
 from ticklake.catalog.writer import AtomicFile
 from ticklake.errors import CatalogError
@@ -77,12 +78,12 @@ def remove_other_quarantine(
         CatalogError: The file system refused.
     """
     folder = quarantine_folder(root, catalog_type, nautilus_id)
-    try:
-        for path in folder.glob(f"{_stem(window)}.*parquet"):
-            if path.name != keep:
-                path.unlink(missing_ok=True)
-    except OSError as exc:
-        raise CatalogError(f"cannot clear {folder}: {exc.strerror or exc}") from exc
+    with disk.writing(folder):
+        others = [path for path in folder.glob(f"{_stem(window)}.*parquet") if path.name != keep]
+        for path in others:
+            disk.remove(path)
+        if others:
+            disk.sync_folder(folder)
 
 
 def _stem(window: Window) -> str:

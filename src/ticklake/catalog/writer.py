@@ -7,11 +7,8 @@ left behind can be told from what a living one needs.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace as replaced
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ticklake.catalog import disk
 from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name
 from ticklake.catalog.provenance import FOOTER_KEY, Provenance
 from ticklake.catalog.schema import schema
@@ -75,12 +73,11 @@ class AtomicFile:
         self.target = target
         self._guard = guard
         temporaries = root / ".ticklake" / "tmp"
-        with _mapped(root):
+        with disk.writing(root):
             self._guard()
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporaries.mkdir(mode=0o700, parents=True, exist_ok=True)
+            disk.make_folder(temporaries, root)
             remove_stale_temporaries(root)
-            self._path, self.stream = _create_locked(temporaries)
+            self._path, self.stream = disk.create_locked(temporaries, _TEMPORARY)
 
     def commit(self) -> Path:
         """Sync the file and give it its final name, and return that.
@@ -88,21 +85,25 @@ class AtomicFile:
         Raises:
             CatalogError: The file system refused, or the guard did.
         """
-        with _mapped(self.target):
+        with disk.writing(self.target):
             self._guard()
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-            _make_durable_folder(self.target.parent, self._root)
-            self._path.replace(self.target)
-            _sync_folder(self.target.parent)
+            disk.sync(self.stream, self._path)
+            disk.make_folder(self.target.parent, self._root)
+            disk.rename(self._path, self.target)
+            # All of them: who made a folder may have died before its name was on disk.
+            for folder in self.target.parents:
+                disk.sync_folder(folder)
+                if folder == self._root:
+                    break
         self.stream.close()
         return self.target
 
     def discard(self) -> None:
         """Remove the temporary file. Does nothing after a commit."""
         if not self.stream.closed:
-            self._path.unlink(missing_ok=True)
-            # What could not be written before cannot be written now either, and does not matter any more.
+            # Neither failure matters any more: what is left is removed with the next file that is written.
+            with suppress(OSError):
+                disk.remove(self._path)
             with suppress(OSError):
                 self.stream.close()
 
@@ -216,7 +217,7 @@ class CatalogWriter:
         rest = table.slice(rows)
         self._pending = [rest] if rest.num_rows else []
         self._pending_rows = rest.num_rows
-        with _mapped(self._file.target):
+        with disk.writing(self._file.target):
             self._parquet.write_table(table.slice(0, rows), row_group_size=rows)
 
     def commit(self, provenance: Provenance) -> Path:
@@ -232,7 +233,7 @@ class CatalogWriter:
         if self._pending_rows:
             self._write_row_group(self._pending_rows)
         provenance = replaced(provenance, converter=provenance.converter or _version())
-        with _mapped(self._file.target):
+        with disk.writing(self._file.target):
             self._parquet.add_key_value_metadata({FOOTER_KEY: provenance.to_json()})
             self._parquet.close()
         return self._file.commit()
@@ -316,68 +317,8 @@ def _names(folder: Path) -> Sequence[str]:
         return ()
 
 
-def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:
-    """Return a new file, opened for writing and locked against `remove_stale_temporaries`."""
-    while True:
-        path = folder / f"{uuid.uuid4().hex}{_TEMPORARY}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Between opening and locking another process may have taken it for stale and removed it.
-            if os.fstat(descriptor).st_nlink:
-                return path, os.fdopen(descriptor, "wb")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
 def remove_stale_temporaries(root: Path) -> list[Path]:
     """Remove the temporary files that no living process writes, and return them."""
-    removed = []
     folder = root / ".ticklake" / "tmp"
-    for name in _names(folder):
-        path = folder / name
-        if not name.endswith(_TEMPORARY) or path.is_symlink():
-            continue
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-            removed.append(path)
-        except BlockingIOError:
-            continue  # in use
-        finally:
-            os.close(descriptor)
-    return removed
-
-
-def _make_durable_folder(folder: Path, root: Path) -> None:
-    """Create a folder below `root`, with each new entry on disk before what lies in it."""
-    missing = [path for path in (folder, *folder.parents) if path.is_relative_to(root) and not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _mapped(place: Path) -> Iterator[None]:
-    """Turn an `OSError` of the file system into a `CatalogError` that names the place."""
-    try:
-        yield
-    except OSError as exc:
-        raise CatalogError(
-            f"cannot write {place}: {exc.strerror or exc}",
-            hint="Check the free space and the permissions of the catalog's folder.",
-        ) from exc
+    stale = [folder / name for name in _names(folder) if name.endswith(_TEMPORARY)]
+    return [path for path in stale if disk.remove_unlocked(path)]

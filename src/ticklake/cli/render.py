@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -15,8 +15,11 @@ from ticklake.cli.console import format_bytes, print_note, print_warning, stdout
 
 if TYPE_CHECKING:
     from ticklake.backtesting import Run
-    from ticklake.catalog import Coverage
+    from ticklake.catalog import Coverage, VerifyReport
+    from ticklake.catalog.doctor import Finding
+    from ticklake.catalog.maintenance import PruneReport
     from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.fetching.repair import RepairReport
     from ticklake.lake import Layout, TickFile
     from ticklake.synth import SyntheticLake
 
@@ -26,11 +29,15 @@ __all__ = [
     "print_fetch_plan",
     "print_fetch_report",
     "print_findings",
+    "print_findings_of_doctor",
     "print_lake",
     "print_no_ticks",
     "print_notes",
+    "print_prune_report",
+    "print_repair",
     "print_runs",
     "print_synthetic_lake",
+    "print_verify_report",
     "synthetic_lake_dict",
     "tick_file_dict",
 ]
@@ -192,6 +199,69 @@ def print_coverage(entries: Iterable[Coverage]) -> None:
         _show(stdout(), "Coverage (UTC)", columns, rows, right=("files",))
     else:
         stdout().print("The catalog holds no ticks.")
+
+
+def print_verify_report(report: VerifyReport) -> None:
+    """Print which files of a catalog are bad, and how many are not."""
+    console = stdout()
+    for check in report.bad:
+        console.print(f"[red]bad[/] {escape(str(check.file.path))}", soft_wrap=True)
+        for problem in check.problems:
+            console.print(f"  {escape(problem)}", soft_wrap=True)
+    for path in report.strays:
+        print_warning(f"{path} is no file of the catalog", kind="stray")
+    good = len(report.files) - len(report.bad)
+    console.print(f"{good:,} files whole ({report.rows:,} rows), {len(report.bad):,} bad.")
+
+
+def print_repair(report: RepairReport) -> None:
+    """Print what a repair did."""
+    if report.fetched is None:
+        return
+    for check in report.before.bad:
+        stdout().print(f"set aside {escape(str(check.file.path))}", soft_wrap=True)
+        for problem in check.problems:
+            stdout().print(f"  {escape(problem)}", soft_wrap=True)
+    print_fetch_report(report.fetched)
+    print_findings(report.fetched)
+
+
+def print_prune_report(report: PruneReport) -> None:
+    """Print what was removed from a catalog, or would be."""
+    console = stdout()
+    rows = [
+        (
+            one.catalog_type.value,
+            one.nautilus_id,
+            _clock(one.file.window.start),
+            _clock(one.file.window.end),
+            format_bytes(one.size),
+        )
+        for one in report.removed
+    ]
+    if rows:
+        columns = ("type", "instrument", "start", "end", "size")
+        _show(
+            console,
+            "Would remove (UTC)" if report.dry_run else "Removed (UTC)",
+            columns,
+            rows,
+            right=("size",),
+        )
+    for file in report.kept:
+        print_note(f"{file.path} reaches beyond the window and stays")
+    verb = "would be removed" if report.dry_run else "removed"
+    files = f"{len(rows):,} file{'s' * (len(rows) != 1)}"
+    console.print(f"{files}, {format_bytes(report.bytes)}, {verb}.")
+
+
+def print_findings_of_doctor(findings: Iterable[Finding], versions: Mapping[str, str]) -> None:
+    """Print what was found of a catalog and the machine it lies on."""
+    console = stdout()
+    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    for finding in findings:
+        mark = "[red]wrong[/]" if finding.wrong else "[green]fine[/] "
+        console.print(f"{mark} {finding.check}: {escape(finding.text)}", soft_wrap=True)
 
 
 def tick_file_dict(found: TickFile) -> dict[str, Any]:

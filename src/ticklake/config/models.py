@@ -276,6 +276,7 @@ class InstrumentDefinition(_Model):
         tick_size, min_size: Price and size increments; they define the precisions.
         contract_size: Multiplier of one contract.
         inverse: Whether the contract is inverse (perpetuals only).
+        margin_init, margin_maint: Margins as fractions of the notional, before leverage; 0 asks for none.
     """
 
     type: Literal["perpetual", "spot"]
@@ -287,6 +288,8 @@ class InstrumentDefinition(_Model):
     min_size: PositiveNumber
     contract_size: PositiveNumber = Decimal(1)
     inverse: bool = False
+    margin_init: Number = Field(default=Decimal(0), ge=0)
+    margin_maint: Number = Field(default=Decimal(0), ge=0)
 
     @model_validator(mode="after")
     def _spot_is_linear(self) -> Self:

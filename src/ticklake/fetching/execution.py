@@ -6,21 +6,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Literal
 
 import pyarrow as pa
 
-from ticklake.catalog import Catalog
+from ticklake.catalog import Catalog, disk
 from ticklake.conversion import ConversionCounts, Converter, Note
-from ticklake.errors import MissingDataError
+from ticklake.errors import MissingDataError, ObjectChangedError
 from ticklake.fetching.badrows import BadRows, OnBadRow
 from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import FetchProgress, FetchReport, FetchRequest, WindowReport, WindowStatus
 from ticklake.fetching.pieces import PieceWriter, Published
 from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_resolved, plan_unit, resolve_all
 from ticklake.lake import Lake, Scan
-from ticklake.types import CatalogType
+from ticklake.types import CatalogType, Window
 
 __all__ = ["fetch"]
 
@@ -30,6 +31,12 @@ _NOTES = {
     Note.LEVEL_ORDER: "have book levels out of price order",
     Note.EMPTY_BOOK: "have no book level at all",
 }
+
+SPACE_FACTOR = 1.25
+"""Bytes to be free on disk before a fetch, for each that it reads: trades take 0.5, books up to 1.2."""
+
+RESTARTS = 3
+"""How often what is made of a file is made again, because the file was overwritten meanwhile."""
 
 type OnProgress = Callable[[FetchProgress], None]
 type OnHole = Literal["stop", "skip"]
@@ -76,7 +83,7 @@ def fetch(
         ConfigError: An instrument's definition cannot be used, two instruments have one id, or `offline` and
             `refresh` are both asked for.
         LakeError: The lake could not be read.
-        CatalogError: The catalog could not be written.
+        CatalogError: The catalog could not be written, or its disk has too little space left.
     """
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
@@ -85,6 +92,7 @@ def fetch(
     with WriteLocks(catalog, resolved, refresh=refresh, on_wait=run.warn) as locks:
         plan = plan_resolved(lake, catalog, resolved, refresh=refresh)
         run.check(plan)
+        run.check_disk(plan)
         meter = _Meter(plan, on_progress)
         for unit in plan.units:
             run.fetch_unit(unit, meter)
@@ -148,6 +156,17 @@ class _Run:
             self.bad_rows.add(unit.provenance)
         self.bad_rows.check_files()
 
+    def check_disk(self, plan: FetchPlan) -> None:
+        """Check that the disk has room for what will be written, and that its locks can be relied on."""
+        if not any(unit.pieces for unit in plan.units):
+            return
+        disk.require_space(self.catalog.path, round(plan.bytes * SPACE_FACTOR))
+        if kind := disk.network_file_system(self.catalog.path):
+            self.warn(
+                f"the catalog {self.catalog.path} is on a network ({kind}), where locks may not hold between "
+                "machines: fetch into it from one at a time"
+            )
+
     def _refuse_holes(self, found: Iterable[WindowReport]) -> None:
         holes = tuple(str(hole) for hole in found)
         if not holes or self.on_hole == "skip":
@@ -183,15 +202,41 @@ class _Run:
             if count := notes[note]:
                 self.warn(f"{unit.request.key} {unit.request.data_type}: {count:,} rows {text}")
 
-    def _fetch_scan(self, unit: UnitPlan, scan: Scan, meter: _Meter) -> list[Published]:
+    def _fetch_scan(
+        self, unit: UnitPlan, scan: Scan, meter: _Meter, restarts: int = RESTARTS
+    ) -> list[Published]:
+        """Read and write the pieces of a scan; those of a file that changes meanwhile are made again."""
         self.written.add(unit.place)
-        with PieceWriter(self.catalog, unit, scan, self.bad_rows.on_bad_row) as writer:
-            for batch in self._converted(unit.request, scan, writer.converter, meter):
-                writer.write(batch)
-            writer.finish()
-        self.counts += writer.converter.counts
-        self.bad_rows.add({piece.path: piece.provenance for piece in writer.published})
-        return writer.published
+        writer = PieceWriter(self.catalog, unit, scan, self.bad_rows.on_bad_row)
+        try:
+            with writer:
+                for batch in self._converted(unit.request, scan, writer.converter, meter):
+                    writer.write(batch)
+                writer.finish()
+        except ObjectChangedError as exc:
+            if not restarts:
+                exc.hint = f"It was begun {RESTARTS + 1} times; fetch again when nobody writes to the object."
+                raise
+            changed = exc.url
+        else:
+            self._account(writer.published, writer.converter.counts)
+            return writer.published
+        self.warn(f"{changed} was overwritten while it was being read, and was read again")
+        # No piece mixes versions, nor do neighbours: all that the old one had a part in goes.
+        kept = list(takewhile(lambda piece: not piece.has_source(changed), writer.published))
+        self._account(kept, sum((piece.counts for piece in kept), ConversionCounts()))
+        start = kept[-1].window.end if kept else scan.window.start
+        request = replace(unit.request, window=Window(start, scan.window.end))
+        rest = plan_unit(self.lake, self.catalog, request, unit.definitions, refresh=True)
+        self._refuse_holes(rest.holes_reported)
+        self.windows += rest.holes_reported
+        return kept + [
+            piece for scan in rest.scans for piece in self._fetch_scan(rest, scan, meter, restarts - 1)
+        ]
+
+    def _account(self, published: Iterable[Published], counts: ConversionCounts) -> None:
+        self.counts += counts
+        self.bad_rows.add({piece.path: piece.provenance for piece in published})
 
     def _converted(
         self, request: FetchRequest, scan: Scan, converter: Converter, meter: _Meter

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from ticklake.catalog import Catalog, CatalogWriter, Provenance, Source
 from ticklake.catalog.quarantine import remove_other_quarantine, write_quarantine
-from ticklake.conversion import Converter, Note
+from ticklake.catalog.records import record_published
+from ticklake.conversion import ConversionCounts, Converter, Note, Reason
 from ticklake.errors import ConversionError
 from ticklake.fetching.planning import UnitPlan
 from ticklake.lake import ObjectPlan, RowGroupPlan, Scan
@@ -45,6 +46,19 @@ class Published:
     path: Path
     rows: int
     provenance: Provenance
+
+    def has_source(self, url: str | None) -> bool:
+        """Whether rows of an object may be in it."""
+        return any(source.url == url for source in self.provenance.sources)
+
+    @property
+    def counts(self) -> ConversionCounts:
+        """What became of the source rows that are in it or in its quarantine."""
+        bad = Counter({Reason(reason): n for reason, n in self.provenance.quarantined.items()})
+        written = self.provenance.counts["written"]
+        return ConversionCounts(
+            read=written + bad.total(), quarantined=bad, written=written, catalog_rows=self.rows
+        )
 
 
 class PieceWriter:
@@ -161,6 +175,7 @@ class PieceWriter:
         # Before the file, and what it replaces after it: so the file's own bad rows are there at any time.
         provenance = self._provenance(piece, writer.rows, bad, write_quarantine(*place, bad))
         path = writer.commit(provenance)
+        record_published(self._catalog.path, path, writer.rows)
         remove_other_quarantine(*place, keep=provenance.quarantine)
         self.published.append(Published(piece, path, writer.rows, provenance))
         self._writer = None

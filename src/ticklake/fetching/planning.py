@@ -210,8 +210,6 @@ def resolve_all(
         )
     if refresh:
         lake.forget()
-    if refresh:
-        lake.forget()
     found = [
         (request, resolve(lake, catalog, request, refresh=refresh, offline=offline)) for request in requests
     ]

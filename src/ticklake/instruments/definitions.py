@@ -241,6 +241,8 @@ def _build(
             "multiplier": Quantity.from_str(multiplier),
             "lot_size": size_increment,
             "min_quantity": size_increment,
+            "margin_init": definition.margin_init,
+            "margin_maint": definition.margin_maint,
             "info": info,
         }
         if definition.type == "spot":

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ticklake.catalog import Catalog
+from ticklake.catalog import Catalog, disk
 from ticklake.catalog.naming import file_name
 from ticklake.catalog.writer import AtomicFile, data_folder
-from ticklake.errors import CatalogCorruptError, CatalogError
+from ticklake.errors import CatalogCorruptError
 from ticklake.types import InstrumentKey, Window
 
 if TYPE_CHECKING:
@@ -64,16 +64,12 @@ def _write(catalog: Catalog, path: Path, content: bytes, others: Iterable[Path])
     with AtomicFile(catalog.path, path) as file:
         file.stream.write(content)
         file.commit()
-    try:
-        for other in others:
-            other.unlink(missing_ok=True)
-            with suppress(OSError):  # more definitions in it, or none and no folder
-                other.parent.rmdir()
-    except OSError as exc:
-        raise CatalogError(
-            f"cannot remove the definition that {path} replaces: {exc.strerror or exc}",
-            hint="Check the permissions of the catalog's folder.",
-        ) from exc
+    with disk.writing(path):
+        for other in (other for other in others if other.exists()):
+            disk.remove(other)
+            disk.sync_folder(other.parent)
+            with suppress(OSError):  # more definitions in it
+                disk.remove_folder(other.parent)
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Which credential a store was asked with, and how to give another. Names only; values are never looked at."""
+"""Which credential a store was asked with, and how to give another. Names only, never values."""
 
 from __future__ import annotations
 

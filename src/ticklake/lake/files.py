@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 
+from ticklake.errors import ObjectChangedError
 from ticklake.lake.layout import Layout
 from ticklake.lake.loop import gather
 from ticklake.lake.reader import Footer, find_footer
@@ -12,6 +14,9 @@ from ticklake.lake.store import Store
 from ticklake.types import DataType, InstrumentKey
 
 __all__ = ["TickFiles"]
+
+# How often a footer is begun again because the file was overwritten meanwhile.
+_RESTARTS = 3
 
 
 class TickFiles:
@@ -46,10 +51,16 @@ class TickFiles:
         kept = self._footers.get(paths)
         if kept and (is_pinned(kept) or await self.store.is_current(kept.path, kept.version)):
             return kept
-        footer = await find_footer(self.store, paths)
+        footer = await self._read(paths)
         if footer is not None:
             self._footers[paths] = footer
         return footer
+
+    async def _read(self, paths: tuple[str, ...]) -> Footer | None:
+        for _ in range(_RESTARTS):
+            with suppress(ObjectChangedError):  # between the two parts of a long footer
+                return await find_footer(self.store, paths)
+        return await find_footer(self.store, paths)
 
     def forget(self, url: str | None = None) -> None:
         """Drop the footer of an object that is another version by now, or (None) of all."""

@@ -115,8 +115,16 @@ async def read_footer(store: Store, path: str) -> Footer:
         tail = replace(tail, data=memoryview(bytes(head.data) + bytes(tail.data)), range=whole)
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail.data[start_of_footer - tail.range.start :]))
-    except (pa.ArrowException, OSError) as exc:
+        # A name that is no text is an error here, and not wherever it is looked at first.
+        _ = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise CorruptObjectError(f"the Parquet footer is damaged: {exc}", url=version.url) from exc
+    rows = sum(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+    if rows != metadata.num_rows:
+        raise CorruptObjectError(
+            f"the Parquet footer is damaged: {metadata.num_rows} rows, but {rows} in its row groups",
+            url=version.url,
+        )
     return Footer(path, version, metadata, tail)
 
 
@@ -364,4 +372,18 @@ def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]]) -> pa.Table:
             f"row group {group.index} has {table.num_rows} rows, the footer says {group.rows}",
             url=footer.version.url,
         )
+    _check_times(unit, table)
     return without_views(table.select(columns).replace_schema_metadata(None))
+
+
+def _check_times(unit: _Unit, table: pa.Table) -> None:
+    """Check that no row lies outside what the footer says: by that it was decided what to read."""
+    least, greatest = unit.group.time_min, unit.group.time_max
+    if least is None or greatest is None or (found := time_range(table, unit.plan.dialect)) is None:
+        return
+    if found[0] < least or found[1] > greatest:
+        raise CorruptObjectError(
+            f"row group {unit.group.index} has rows from {moment(found[0])} to {moment(found[1])}, the "
+            f"footer says {moment(least)} to {moment(greatest)}",
+            url=unit.footer.version.url,
+        )

@@ -1,8 +1,8 @@
 """Repeating a request after a passing failure, by Google's published strategy. Knows nothing of stores.
 
 Waits grow exponentially with full jitter, and are bounded in number and time. Where a store says that it is
-asked too much, all requests to it pause. Its `Retry-After` would be better than our guess, but obstore hands on
-neither the headers of an answer that is an error, nor anything made of them.
+asked too much, all requests to it pause. Its `Retry-After` would be better than our guess, but obstore (0.12)
+tells neither the headers of an answer that is an error, nor anything made of them.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ async def repeat[T](
 ) -> T:
     """Make attempts until one succeeds, or fails for good.
 
-    The last one begins at most `retry_timeout` after the call, so that the whole takes no longer than that and
-    one attempt.
+    The last one begins at most `retry_timeout` after the call, so that the whole takes no longer than that
+    and one attempt.
 
     Args:
         attempt: Sends the request, and ends in bounded time.
@@ -84,7 +84,7 @@ async def repeat[T](
             sent += 1
             pause = throttle.remaining
             # Full jitter; after a pause too, or all would come back at once.
-            again = time.monotonic() + pause + random.uniform(0, _growing(first_wait, sent - 1))
+            again = time.monotonic() + pause + random.uniform(0, _growing(first_wait, sent - 1))  # noqa: S311 (no secret)
             if sent > max_retries or again > deadline:
                 if sent > 1:
                     seconds = time.monotonic() - began

@@ -54,6 +54,8 @@ __all__ = ["Fetched", "ObjectInfo", "Store", "Transfer"]
 type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
 _LIST_PAGE = 1_000
+# Stores that list in no order.
+_UNORDERED = ("file", "http", "https")
 _NANOS = 1e9
 
 # Requests are repeated in one place, `ticklake.lake.retry`.
@@ -116,9 +118,9 @@ class Transfer:
 class Store:
     """An object store, opened at its first use.
 
-    A request that fails for a passing reason is sent again (see `ticklake.lake.retry`). With all that it takes
-    it ends within `timeout` and `retry_timeout` of the storage options, once it is one of the
-    `max_concurrency` that run at once.
+    A request that fails for a passing reason is sent again (`ticklake.lake.retry`). With all its retries it
+    ends within `timeout` and `retry_timeout` of the storage options together, counted from when it is one of
+    the `max_concurrency` that run at once.
 
     Args:
         url: Which one.
@@ -236,7 +238,9 @@ class Store:
 
         async def next_page() -> Sequence[ObjectMeta] | None:
             nonlocal stream
-            # One that failed is at its end: another goes on after what came.
+            # One that failed is at its end: another goes on after what came, where that is in order.
+            if stream is None and last is not None and self.url.scheme in _UNORDERED:
+                raise LakeError("the listing broke off", url=self.url.of(folder), hint="Try again.")
             stream, pages = None, stream or obstore.list(handle, prefix, offset=last, chunk_size=_LIST_PAGE)
             try:
                 page = await settle(pages.__anext__())
@@ -259,7 +263,6 @@ class Store:
         Raises:
             LakeError: It could not be written.
         """
-
         handle = self._open()
         run(self._ask(path, lambda: settle(obstore.put_async(handle, self.url.prefix + path, data))))
 
@@ -389,13 +392,23 @@ class Store:
 
     def _object_error(self, failure: Failure, exc: Exception, url: str) -> LakeError:
         if isinstance(exc, FileNotFoundError):
-            return ObjectNotFoundError("the object does not exist", url=url)
+            return ObjectNotFoundError(
+                "the object does not exist", url=url, hint="Check the lake's URL and layout."
+            )
         if isinstance(exc, PreconditionError):
             return _changed(url)
         if failure.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return CorruptObjectError("the object is empty or shorter than it was", url=url)
+            return CorruptObjectError(
+                "the object is empty or shorter than it was", url=url, hint="Have it written again."
+            )
         if failure.is_lasting:
-            return LakeError(f"the store refused the request{failure.told}: {failure.text}", url=url)
+            return LakeError(
+                f"the store refused the request{failure.told}, sent with "
+                f"{credential_used(self.url.scheme, self._storage)}: {failure.text}",
+                url=url,
+                hint="Check the lake's URL, lake.storage.endpoint and region, and that the credential has "
+                f"not expired. {CREDENTIAL_HINTS[self.url.scheme]}".rstrip(),
+            )
         return TransientLakeError(
             f"the store did not answer properly: {failure.text}",
             url=url,

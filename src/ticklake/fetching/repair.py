@@ -1,0 +1,91 @@
+"""Mending a catalog: damaged files are set aside, and their windows fetched again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ticklake.catalog import Catalog, FileCheck, VerifyReport, verify
+from ticklake.catalog.maintenance import set_aside
+from ticklake.errors import ConfigError
+from ticklake.fetching.badrows import OnBadRow
+from ticklake.fetching.execution import fetch
+from ticklake.fetching.model import FetchReport, FetchRequest
+from ticklake.fetching.planning import resolve_all
+from ticklake.lake import Lake
+from ticklake.types import CatalogType
+
+__all__ = ["RepairReport", "repair"]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        before: What was found.
+        after: What is found now; the same where nothing was bad.
+        fetched: What was fetched; None where nothing was.
+    """
+
+    before: VerifyReport
+    after: VerifyReport
+    fetched: FetchReport | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values: those of `after`, with what was done."""
+        return {
+            **self.after.to_dict(),
+            "set_aside": [check.to_dict() for check in self.before.bad] if self.fetched else [],
+            "fetched": None if self.fetched is None else self.fetched.to_dict(),
+        }
+
+
+def repair(
+    lake: Lake,
+    catalog: Catalog,
+    requests: Iterable[FetchRequest],
+    *,
+    on_hole: Literal["stop", "skip"] = "stop",
+    on_bad_row: OnBadRow = "quarantine",
+    max_bad_rows: int = 1_000,
+) -> RepairReport:
+    """Verify a catalog, move bad files to `<root>/.ticklake/damaged`, and fetch their windows again.
+
+    What cannot be fetched again is missing from then on, as it is in the lake; it is never served damaged.
+
+    Args:
+        lake: Where the ticks are.
+        catalog: What is to be mended.
+        requests: How its instruments and types are fetched; their windows do not matter, those of the bad
+            files do.
+        on_hole: As for `fetch`, as are the others.
+        on_bad_row: As for `fetch`.
+        max_bad_rows: As for `fetch`.
+
+    Raises:
+        ConfigError: No request says how to fetch a bad file's instrument and type; nothing was moved.
+        TicklakeError: The errors of `fetch`.
+    """
+    before = verify(catalog)
+    if not before.bad:
+        return RepairReport(before, before, None)
+    asked: dict[tuple[CatalogType, str], FetchRequest] = {}
+    for request, definitions in resolve_all(lake, catalog, requests, refresh=False, offline=False):
+        asked.setdefault((request.catalog_type, definitions.spec.nautilus_id), request)
+    wanted = [(check, asked.get((check.catalog_type, check.nautilus_id))) for check in before.bad]
+    _refuse_unknown(check for check, request in wanted if request is None)
+    again = [replace(request, window=check.file.window) for check, request in wanted if request is not None]
+    for check in before.bad:
+        set_aside(catalog, check)
+    fetched = fetch(lake, catalog, again, on_hole=on_hole, on_bad_row=on_bad_row, max_bad_rows=max_bad_rows)
+    return RepairReport(before, verify(catalog), fetched)
+
+
+def _refuse_unknown(checks: Iterable[FileCheck]) -> None:
+    if paths := [str(check.file.path) for check in checks]:
+        raise ConfigError(
+            f"nothing says how to fetch these damaged files again:{''.join(f'\n  {path}' for path in paths)}",
+            hint="Name their instruments and data types in the config.",
+        )

@@ -1,0 +1,106 @@
+"""The commands that look after a catalog, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fetch_support import BTC_PERP, DAY, DEFINITION, START, Lake, ask, made_trades, minutes, put_trades
+from test_cli import ticklake
+from ticklake.catalog import Catalog
+from ticklake.fetching import fetch
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """A catalog of two days, and the config that it was fetched with."""
+    for day in range(2):
+        put_trades(tmp_path / "lake", made_trades(minutes(day)), day)
+    catalog = Catalog(tmp_path / "catalog")
+    fetch(Lake(tmp_path / "lake"), catalog, [ask(0, 2 * DAY)])
+    config = {
+        "lake": {"ticks": str(tmp_path / "lake")},
+        "catalog": str(tmp_path / "catalog"),
+        "window": {"start": "2024-08-07", "end": "2024-08-09"},
+        "instruments": [{"key": BTC_PERP, "data": ["trades"], "definition": DEFINITION}],
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    return catalog
+
+
+def spoil(catalog: Catalog) -> Path:
+    path = min((catalog.path / "data" / "trades").rglob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def document(*arguments: object, code: int = 0) -> dict[str, Any]:
+    return json.loads(ticklake(*arguments, "--json", code=code).stdout)
+
+
+@pytest.mark.parametrize("command", ["verify", "prune", "doctor"])
+def test_every_command_has_help_with_an_example(command):
+    text = " ".join(ticklake(command, "--help").stdout.split())
+    assert f"Example: ticklake {command}" in text
+
+
+def test_verify_finds_and_repairs(catalog, tmp_path):
+    before = catalog.content_digest()
+    report = document("verify", catalog.path)
+    assert (report["files"], report["rows"], report["bad"]) == (2, 2_880, [])
+    assert "2 files whole (2,880 rows), 0 bad." in ticklake("verify", catalog.path).stdout
+
+    path = spoil(catalog)
+    (bad,) = document("verify", tmp_path / "run.yaml", code=1)["bad"]
+    assert (bad["path"], bad["start"]) == (str(path), "2024-08-07T00:00:00Z")
+    assert str(path) in ticklake("verify", catalog.path, code=1).stdout
+    refused = ticklake("verify", catalog.path, "--repair", code=2).stderr
+    assert "--repair wants a run config" in refused
+
+    mended = document("verify", tmp_path / "run.yaml", "--repair")
+    assert mended["bad"] == []
+    assert [each["path"] for each in mended["set_aside"]] == [str(path)]
+    assert mended["fetched"]["rows"] == 1_440
+    assert catalog.content_digest() == before
+
+
+def test_prune_by_age_and_by_window(catalog):
+    dry = document("prune", catalog.path, "--before", "2024-08-08", "--dry-run")
+    assert (dry["files"], dry["dry_run"]) == (1, True)
+    assert len(catalog.coverage()[0].windows) == 1
+    text = ticklake("prune", catalog.path, "--before", "2024-08-08").stdout
+    assert "1 file, " in text
+    assert catalog.coverage()[0].windows[0].start == START + DAY
+    window = ("--start", "2024-08-08", "--end", "2024-08-09")
+    assert document("prune", catalog.path, *window, "--type", "order_book_deltas")["files"] == 0
+    assert document("prune", catalog.path, *window)["files"] == 1
+    assert catalog.coverage() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--start", "2024-08-08"), ("--before", "noon"), ("--before", "2024-08-08", "--type", "x")],
+)
+def test_prune_wants_to_know_exactly_what(catalog, arguments):
+    ticklake("prune", catalog.path, *arguments, code=2)
+    assert sum(each.files for each in catalog.coverage()) == 2
+
+
+def test_doctor_tells_what_is_to_be_done(catalog, tmp_path):
+    catalog.path.chmod(0o700)
+    assert document("doctor", tmp_path / "run.yaml")["healthy"]
+    stray = next((catalog.path / "data" / "trades").iterdir()) / "mine.parquet"
+    stray.write_bytes(b"PAR1")
+    (finding,) = (one for one in document("doctor", catalog.path, code=1)["findings"] if one["wrong"])
+    assert finding["check"] == "strays"
+    assert str(stray) in ticklake("doctor", catalog.path, code=1).stdout
+
+
+def test_a_folder_that_is_not_there_is_no_catalog(tmp_path):
+    assert "no" in ticklake("verify", tmp_path / "nothing", code=2).stderr
