@@ -183,7 +183,7 @@ def test_no_id_leaves_the_catalog(text: str) -> None:
         folder = instrument_dir(text)
     except CatalogError:
         return
-    assert Path("/root/data/trades", folder).resolve() == Path("/root/data/trades") / folder
+    assert Path("/srv/data/trades", folder).resolve() == Path("/srv/data/trades") / folder
     assert "/" not in folder
 
 

@@ -410,7 +410,8 @@ class TestReadingAhead:
         assert stalled.wait(5)
         began = time.monotonic()
         batches.close()
-        assert time.monotonic() - began < 1
+        # The answer would take 20 s.
+        assert time.monotonic() - began < 5
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("ticklake-decode")]
         answer.set()
 

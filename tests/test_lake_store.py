@@ -84,8 +84,8 @@ class TestUrls:
             ("memory://", "memory://", "memory:///k 1"),
             ("https://host/x/", "https://host/x", "https://host/x/k%201"),
             ("http://localhost:9000", "http://localhost:9000", "http://localhost:9000/k%201"),
-            ("file:///tmp/a%20b", "file:///tmp/a%20b", "file:///tmp/a%20b/k%201"),
-            ("/tmp/a%b", "file:///tmp/a%25b", "file:///tmp/a%25b/k%201"),
+            ("file:///data/a%20b", "file:///data/a%20b", "file:///data/a%20b/k%201"),
+            ("/data/a%b", "file:///data/a%25b", "file:///data/a%25b/k%201"),
         ],
     )
     def test_a_url_names_objects(self, url: str, text: str, of: str) -> None:
