@@ -81,11 +81,11 @@ class BookImbalance(Strategy):
         )
         subscribe(self.settings.instrument_id, BookType.L2_MBP, managed=True)
 
-    def on_book_deltas(self, deltas: OrderBookDeltas) -> None:  # noqa: ARG002
+    def on_book_deltas(self, deltas: OrderBookDeltas) -> None:  # noqa: ARG002 (the engine hands it over)
         """Look at the book after an update."""
         self._look()
 
-    def on_book_depth(self, depth: OrderBookDepth) -> None:  # noqa: ARG002
+    def on_book_depth(self, depth: OrderBookDepth) -> None:  # noqa: ARG002 (the engine hands it over)
         """Look at the book after an update."""
         self._look()
 

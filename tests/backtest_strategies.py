@@ -180,7 +180,7 @@ class Trouble(Strategy):
             sys.stderr.write("last words\n")
             os.abort()
         if self.settings.where == "hang":
-            with open(self.settings.pid_file, "w") as file:  # noqa: PTH123
+            with open(self.settings.pid_file, "w") as file:  # noqa: PTH123 (a plain strategy, as people write them)
                 file.write(str(os.getpid()))
             while True:
                 time.sleep(0.01)

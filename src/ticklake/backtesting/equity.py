@@ -82,7 +82,7 @@ class EquityCurve:
             self.take(event.ts_event)
             handler(event)
 
-        strategy.on_order_filled = filled  # type: ignore[method-assign]
+        strategy.on_order_filled = filled  # type: ignore[method-assign]  # the hook is put into this one object
 
     def take(self, nanos: int) -> None:
         """Take what the accounts are worth now.

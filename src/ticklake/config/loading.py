@@ -91,7 +91,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         values = (
             json.loads(text, object_pairs_hook=_without_duplicates)
             if kind == "JSON"
-            else yaml.load(text, Loader=_Loader)  # noqa: S506
+            else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
         )
     except yaml.MarkedYAMLError as exc:
         raise ConfigError(f"{path} is not valid {kind}: {_marked(exc)}") from exc
