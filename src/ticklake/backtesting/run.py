@@ -18,7 +18,7 @@ from ticklake.backtesting.strategies import check_strategies
 from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
-from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of
+from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of, rules_of
 from ticklake.lake import Lake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
 
@@ -73,10 +73,8 @@ def backtest(
         requests_of(settings),
         refresh=refresh,
         offline=offline,
-        on_hole=settings.on_hole,
-        on_bad_row=settings.on_bad_row,
-        max_bad_rows=settings.max_bad_rows,
         on_progress=on_progress,
+        **rules_of(settings),
     )
     if on_fetched is not None:
         on_fetched(report)

@@ -111,7 +111,7 @@ def fetch(
     from ticklake.cli.progress import fetch_progress
     from ticklake.cli.render import print_fetch_plan, print_fetch_report, print_findings
     from ticklake.fetching import fetch as fetch_windows
-    from ticklake.fetching import plan_fetch, requests_of
+    from ticklake.fetching import plan_fetch, requests_of, rules_of
     from ticklake.lake import Lake
 
     settings = overlay(
@@ -143,10 +143,8 @@ def fetch(
             requests,
             refresh=refresh,
             offline=offline,
-            on_hole=settings.on_hole,
-            on_bad_row=settings.on_bad_row,
-            max_bad_rows=settings.max_bad_rows,
             on_progress=on_progress,
+            **rules_of(settings),
         )
     print_findings(report)
     if as_json:

@@ -5,9 +5,11 @@ from ticklake.fetching.model import (
     FetchProgress,
     FetchReport,
     FetchRequest,
+    FetchRules,
     WindowReport,
     WindowStatus,
     requests_of,
+    rules_of,
 )
 from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_fetch
 
@@ -16,10 +18,12 @@ __all__ = [
     "FetchProgress",
     "FetchReport",
     "FetchRequest",
+    "FetchRules",
     "UnitPlan",
     "WindowReport",
     "WindowStatus",
     "fetch",
     "plan_fetch",
     "requests_of",
+    "rules_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
 from ticklake.conversion.dialects import declaration
@@ -22,9 +22,11 @@ __all__ = [
     "FetchProgress",
     "FetchReport",
     "FetchRequest",
+    "FetchRules",
     "WindowReport",
     "WindowStatus",
     "requests_of",
+    "rules_of",
 ]
 
 
@@ -106,6 +108,19 @@ def requests_of(config: RunConfig) -> tuple[FetchRequest, ...]:
         for instrument in config.instruments
         for name in instrument.data
     )
+
+
+class FetchRules(TypedDict):
+    """What a fetch does about holes and bad rows; the keyword arguments of `fetch` of these names."""
+
+    on_hole: Literal["stop", "skip"]
+    on_bad_row: Literal["fail", "quarantine"]
+    max_bad_rows: int
+
+
+def rules_of(config: RunConfig) -> FetchRules:
+    """Return what a run config says about holes and bad rows, for `fetch(..., **rules)`."""
+    return FetchRules(on_hole=config.on_hole, on_bad_row=config.on_bad_row, max_bad_rows=config.max_bad_rows)
 
 
 class WindowStatus(StrEnum):
