@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "ticklake", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+settings.register_profile("nightly", settings.get_profile("ticklake"), max_examples=2_000)
 settings.load_profile("ticklake")
 
 REAL_LAKE = Path(__file__).resolve().parents[2] / "shared" / "real-lake"

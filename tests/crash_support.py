@@ -214,12 +214,12 @@ def at_step(number: int, act: Callable[[], object], *, lasting: bool = False) ->
     return disk.observe(count)
 
 
-def _die() -> None:
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _killed(number: int, lake: Path, catalog: Path, version: int) -> None:
-    with at_step(number, _die):
+    with at_step(number, die):
         fetch_all(lake, catalog, version)
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,6 +44,8 @@ def request(
 @contextmanager
 def cloud_of(folder: Path) -> Iterator[MotoServer]:
     """Serve the two folders as buckets of one server, which counts from here on."""
+    import boto3  # here, as it takes longer to import than many a test
+
     with MotoServer() as server:
         client = boto3.client(
             "s3",

@@ -106,6 +106,12 @@ def test_a_catalog_that_is_not_there_covers_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/catalog", "gs://bucket/catalog", "file:///catalog"])
+def test_a_catalog_is_no_url(url: str) -> None:
+    with pytest.raises(CatalogError, match="folder of this machine"):
+        Catalog(url)
+
+
 def test_coverage_is_by_type_and_instrument(tmp_path: Path) -> None:
     touch(tmp_path, DAY, "B.X")
     touch(tmp_path, DAY, "A.X")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,10 @@ def test_prune_keeps_to_a_type_and_an_instrument(tmp_path):
 
 def test_prune_takes_the_bad_rows_of_its_files_along(tmp_path):
     window = Window(0, DAY)
-    put(tmp_path, window, provenance=PROVENANCE)
     place = (tmp_path, CatalogType.TRADES, SPEC.nautilus_id)
     for each in (window, Window(DAY, 2 * DAY)):
-        write_quarantine(*place, each, [made_trades([1])])
+        kept = write_quarantine(*place, each, [made_trades([1])])
+        put(tmp_path, each, provenance=replace(PROVENANCE, quarantine=kept))
     prune(Catalog(tmp_path), window)
     assert len(list((tmp_path / "quarantine").rglob("*.parquet"))) == 1
 
@@ -153,6 +154,34 @@ def test_leftovers_locks_permissions_and_times_are_told(tmp_path):
         "permissions": [True],
         "clock": [True],
     }
+
+
+def test_superseded_files_and_pins_of_the_dead_are_told(tmp_path):
+    days(tmp_path, 2)
+    put(tmp_path, Window(0, 2 * DAY), replace=True)
+    pins = tmp_path / ".ticklake" / "pins"
+    pins.mkdir()
+    (pins / "0123.lock").touch()
+    with Catalog(tmp_path).pinned([(CatalogType.TRADES, SPEC.nautilus_id)]):  # a pin that is in use
+        assert findings(Catalog(tmp_path)) == {"superseded": [True, True], "pins": [False]}
+    with Catalog(tmp_path).lock(CatalogType.TRADES, SPEC.nautilus_id):
+        pass
+    assert findings(Catalog(tmp_path)) == {}
+
+
+def test_what_is_set_aside_takes_its_bad_rows_along(tmp_path):
+    place, window = (CatalogType.TRADES, SPEC.nautilus_id), Window(0, DAY)
+    kept = write_quarantine(tmp_path, *place, window, [made_trades([1])])
+    path = put(tmp_path, window, provenance=replace(PROVENANCE, quarantine=kept))
+    bad_rows = (tmp_path / "quarantine" / "trades" / SPEC.nautilus_id / kept).read_bytes()
+    path.write_bytes(b"")
+    catalog = Catalog(tmp_path)
+    set_aside(catalog, verify(catalog).bad[0])
+    with catalog.lock(*place):
+        pass
+    aside = [file.read_bytes() for file in (tmp_path / ".ticklake" / "damaged").rglob("*.parquet*")]
+    assert sorted(aside) == sorted([b"", bad_rows])
+    assert not list((tmp_path / "quarantine").rglob("*.parquet"))
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [7, 360, 1_000], list(range(60, 1_440, 60))])

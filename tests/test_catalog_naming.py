@@ -19,7 +19,14 @@ from nautilus_trader.model import (
 )
 from nautilus_trader.persistence import ParquetDataCatalog
 
-from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name, parse_instrument_dir
+from ticklake.catalog.naming import (
+    engine_dir,
+    file_name,
+    instrument_dir,
+    other_spelling,
+    parse_file_name,
+    parse_instrument_dir,
+)
 from ticklake.errors import CatalogError
 from ticklake.types import Window
 
@@ -126,55 +133,87 @@ ids = st.tuples(
 @example("A B@C:D&E.X")
 @example("..X.Y")
 @example("日本-Ä.X")
+@example("BTC/USD.KRAKEN")
+@example("^SPX.CBOE")
+@example("../../etc.X")
 @settings(max_examples=80)
-def test_a_folder_is_the_engines_or_refused(nautilus_id: str) -> None:
+def test_the_engine_finds_what_lies_in_its_folder(nautilus_id: str) -> None:
+    """Its own spelling is ours but where it would be that of another id as well."""
     try:
         valid = InstrumentId.from_str(nautilus_id).value == nautilus_id
     except ValueError:
         valid = False
     assume(valid)
     try:
-        folder = instrument_dir(nautilus_id)
+        folder = engine_dir(nautilus_id)
     except CatalogError:
-        assert any(char in "/^\\" or not char.isprintable() for char in nautilus_id)
+        assert "\\" in nautilus_id or not nautilus_id.isprintable() or not nautilus_id.strip("/.")
         return
-    assert parse_instrument_dir(folder) == nautilus_id
     with tempfile.TemporaryDirectory() as root:
         catalog = ParquetDataCatalog(root)
         catalog.write_trade_ticks([tick(nautilus_id, 5)])
         assert [path.name for path in Path(root, "data", "trades").iterdir()] == [folder]
         assert len(catalog.query_trade_ticks([nautilus_id])) == 1
-        assert catalog.list_instruments(NautilusDataType.TradeTick) == [nautilus_id]
+        listed = catalog.list_instruments(NautilusDataType.TradeTick)
+        ours = instrument_dir(nautilus_id)
+        assert listed == [nautilus_id] or ours != folder
+        assert (ours == folder) == (not set("/^") & set(nautilus_id))
+        Path(root, "data", "trades", folder).rename(Path(root, "data", "trades", ours))
+        assert [each.instrument_id.value for each in catalog.query_trade_ticks()] == [nautilus_id]
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+@example("BTC/USD", "BTCUSD")
+@example("A%2FB", "A/B")
+@example("A\\B", "A/B")
+@example("^A", "_A")
+@example("é", "e\u0301")
+def test_every_id_has_a_folder_of_its_own(one: str, other: str) -> None:
+    folders = {}
+    for nautilus_id in (f"{one}.X", f"{other}.X"):
+        try:
+            folders[instrument_dir(nautilus_id)] = nautilus_id
+        except CatalogError:
+            assert nautilus_id == ".X" or not nautilus_id.isprintable()
+            return
+    assert len(folders) == len({one, other})
+    assert {folder: parse_instrument_dir(folder) for folder in folders} == folders
+    assert all(folder.isascii() and folder.isprintable() and "/" not in folder for folder in folders)
 
 
 @pytest.mark.parametrize(
-    "nautilus_id",
-    [
-        "BTC/USD.KRAKEN",
-        "^SPX.CBOE",
-        "A\\B.X",
-        "A\nB.X",
-        "A\x7fB.X",
-        "../../etc.X",
-        "A",
-        ".X",
-        "A.",
-        "",
-        "..",
-        ".",
-        "A" * 240 + ".X",
-        "日" * 30 + ".X",
-    ],
+    "nautilus_id", ["A", ".X", "A.", "", "..", ".", "...", "A" * 240 + ".X", "日" * 30 + ".X", "\ud800.X"]
 )
-def test_ids_that_the_engine_would_mix_up_are_refused(nautilus_id: str) -> None:
-    with pytest.raises(CatalogError):
+def test_what_can_be_no_folder_is_refused(nautilus_id: str) -> None:
+    with pytest.raises(CatalogError) as caught:
         instrument_dir(nautilus_id)
+    assert caught.value.hint
 
 
-def test_the_engine_does_mix_up_what_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nautilus_id", ["A\\B.X", "A\nB.X", "A\x7fB.X", "/./", "/../"])
+def test_what_the_engine_does_not_find_is_refused_where_it_would_look(nautilus_id: str) -> None:
+    with pytest.raises(CatalogError, match="cannot find"):
+        engine_dir(nautilus_id)
+
+
+def test_the_engine_does_mix_up_what_has_folders_of_its_own_here(tmp_path: Path) -> None:
     catalog = ParquetDataCatalog(str(tmp_path))
     catalog.write_trade_ticks([tick("BTC/USD.KRAKEN", 5)])
     assert len(catalog.query_trade_ticks(["BTCUSD.KRAKEN"])) == 1
+    assert engine_dir("BTC/USD.KRAKEN") == engine_dir("BTCUSD.KRAKEN")
+
+
+def test_one_folder_under_two_names_is_seen(tmp_path: Path) -> None:
+    """A file system that takes upper for lower case gives such names; here a link stands for it."""
+    (tmp_path / "btc.X").mkdir()
+    (tmp_path / "eth.X").mkdir()
+    (tmp_path / "nowhere").symlink_to("nothing")
+    assert other_spelling(tmp_path / "btc.X") is None
+    assert other_spelling(tmp_path / "sol.X") is None
+    (tmp_path / "BTC.X").symlink_to("btc.X")
+    assert other_spelling(tmp_path / "BTC.X") == "btc.X"
+    assert other_spelling(tmp_path / "btc.X") == "BTC.X"
+    assert other_spelling(tmp_path / "eth.X") is None
 
 
 @given(st.text(max_size=20))

@@ -276,7 +276,7 @@ def test_leaving_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("start", "end"),
-    [(-1, 1), (0, 1), (1, 2), (-5, 7_200_000_000_000), (3_599_999_999_999, 3_600_000_000_000)],
+    [(-1, 1), (0, 1), (1, 2), (1, 7_200_000_000_000), (3_599_999_999_999, 3_600_000_000_000)],
 )
 def test_a_second_answer_for_a_part_of_a_window_is_refused(tmp_path: Path, start: int, end: int) -> None:
     put(tmp_path, WINDOW)
@@ -286,6 +286,15 @@ def test_a_second_answer_for_a_part_of_a_window_is_refused(tmp_path: Path, start
     assert files_below(tmp_path) == before
     put(tmp_path, Window(WINDOW.end, WINDOW.end + 1), [])
     put(tmp_path, Window(WINDOW.start - 1, WINDOW.start), [])
+
+
+def test_a_file_around_others_is_written_only_when_it_may_replace_them(tmp_path: Path) -> None:
+    inside = put(tmp_path, WINDOW)
+    around = Window(WINDOW.start - 5, WINDOW.end + 5)
+    with pytest.raises(CatalogConflictError):
+        put(tmp_path, around, [])
+    assert put(tmp_path, around, [], replace=True).exists()
+    assert inside.exists()
 
 
 def test_a_conflict_that_comes_up_while_writing_is_noticed(tmp_path: Path) -> None:

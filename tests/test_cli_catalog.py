@@ -9,9 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
-from fetch_support import BTC_PERP, DAY, DEFINITION, START, Lake, ask, made_trades, minutes, put_trades
+from fetch_support import (
+    BTC_PERP,
+    DAY,
+    DEFINITION,
+    PERP_ID,
+    START,
+    Lake,
+    ask,
+    made_trades,
+    minutes,
+    put_trades,
+)
 from test_cli import ticklake
 from ticklake.catalog import Catalog
+from ticklake.catalog.maintenance import prune as prune_catalog
 from ticklake.fetching import fetch
 
 
@@ -44,7 +56,7 @@ def document(*arguments: object, code: int = 0) -> dict[str, Any]:
     return json.loads(ticklake(*arguments, "--json", code=code).stdout)
 
 
-@pytest.mark.parametrize("command", ["verify", "prune", "doctor"])
+@pytest.mark.parametrize("command", ["verify", "prune", "compact", "doctor"])
 def test_every_command_has_help_with_an_example(command):
     text = " ".join(ticklake(command, "--help").stdout.split())
     assert f"Example: ticklake {command}" in text
@@ -68,6 +80,36 @@ def test_verify_finds_and_repairs(catalog, tmp_path):
     assert [each["path"] for each in mended["set_aside"]] == [str(path)]
     assert mended["fetched"]["rows"] == 1_440
     assert catalog.content_digest() == before
+
+
+def test_compact_joins_what_was_fetched_in_parts(tmp_path):
+    put_trades(tmp_path / "lake", made_trades(minutes()))
+    catalog = Catalog(tmp_path / "catalog")
+    for start in range(4):
+        fetch(Lake(tmp_path / "lake"), catalog, [ask(start * DAY // 4, (start + 1) * DAY // 4)])
+    assert document("compact", catalog.path, "--type", "order_book_deltas")["files"] == 0
+    dry = document("compact", catalog.path, "--dry-run")
+    assert (dry["files"], dry["dry_run"]) == (4, True)
+    assert catalog.coverage()[0].files == 4
+    assert "4 files would be joined into 1." in ticklake("compact", catalog.path, "--dry-run").stdout
+    text = ticklake("compact", catalog.path).stdout
+    assert "4 files joined into 1." in text
+    assert "1,440" in text
+    assert catalog.coverage()[0].files == 1
+    assert document("compact", catalog.path)["joined"] == []
+
+
+def test_compact_says_what_it_leaves_alone(catalog):
+    (first, *_), root = catalog.files("trades", PERP_ID), catalog.path
+    prune_catalog(catalog, first.window)
+    hour = DAY // 24
+    for start in range(2):
+        fetch(Lake(root.parent / "lake"), catalog, [ask(start * hour, (start + 1) * hour)])
+    path = spoil(catalog)
+    (left,) = document("compact", root)["left"]
+    assert left["path"] == str(path)
+    assert "damaged" in left["reason"]
+    assert str(path) in "".join(ticklake("compact", root).stderr.split())
 
 
 def test_prune_by_age_and_by_window(catalog):

@@ -108,6 +108,8 @@ def test_unquoted_times_keep_their_nanoseconds(tmp_path):
         (("lake",), "gs://bucket", ["lake: must be a mapping, found text"]),
         (("runs",), 5, ["runs: must be a path, found 5"]),
         (("catalog",), "~no-such-user/x", ["catalog", "home folder"]),
+        (("catalog",), "s3://bucket/catalog", ["catalog", "folder of this machine"]),
+        (("runs",), "gs://bucket/runs", ["runs", "folder of this machine"]),
         (("engine",), {"chunk_size": 999}, ["engine.chunk_size: must be 1000 or more"]),
         (
             ("engine",),

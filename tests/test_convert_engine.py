@@ -251,7 +251,7 @@ def test_deltas_of_empty_and_one_sided_books(tmp_path: Path) -> None:
         ("ADD", "SELL", f"{PRICE_MAX}.0", f"{SIZE_MAX}.000", 160, 3),
     ]
     assert all((d["order"]["order_id"], d["sequence"]) == (0, 0) for d in read)
-    assert converted.counts.notes == {"empty_book": 1}
+    assert converted.counts.notes == {"empty_book": 1, "level_gap": 1}
 
 
 def test_depths_of_empty_and_one_sided_books(tmp_path: Path) -> None:

@@ -217,8 +217,9 @@ def test_an_absent_level_hides_what_else_is_wrong_with_it(column: str, value: fl
         ([(1.4, 1.0), (1.65, 1.0)], [(1.6, 1.0), (1.7, 1.0)], {Note.CROSSED_BOOK, Note.LEVEL_ORDER}),
         ([(1.4, 1.0), (1.5, 1.0)], [(1.6, 1.0), (1.7, 1.0)], {Note.LEVEL_ORDER}),
         ([(1.5, 1.0), (1.4, 1.0)], [(1.6, 1.0), (1.6, 1.0)], {Note.LEVEL_ORDER}),
-        ([(1.5, 1.0), (None, 1.0)], [(0.0, 1.0), (1.7, 1.0)], set()),
-        ([(None, 1.0), (1.4, 1.0)], [(1.3, 1.0), (1.2, 0.0)], {Note.CROSSED_BOOK}),
+        ([(1.5, 1.0), (None, 1.0)], [(1.6, 1.0), (1.7, 0.0)], set()),
+        ([(1.5, 1.0), (None, 1.0)], [(0.0, 1.0), (1.7, 1.0)], {Note.LEVEL_GAP}),
+        ([(None, 1.0), (1.4, 1.0)], [(1.3, 1.0), (1.2, 0.0)], {Note.CROSSED_BOOK, Note.LEVEL_GAP}),
         ([(1.5, 0.0), (1.4, 0.0)], [(1.6, 1.0), (1.7, 1.0)], set()),
         ([(1.5, 0.0), (1.4, 0.0)], [(0.0, 1.0), (None, None)], {Note.EMPTY_BOOK}),
     ],
@@ -242,7 +243,7 @@ def test_level_order_looks_past_absent_levels() -> None:
     bids = [(1.5, 1.0), (None, 1.0), (1.6, 1.0)]
     asks = [(1.7, 1.0), (1.8, 1.0), (1.9, 1.0)]
     counts = convert(book((bids, asks)), spec=BTC, data_type=DataType("book_snapshot_3")).counts
-    assert counts.notes == {Note.LEVEL_ORDER: 1}
+    assert counts.notes == {Note.LEVEL_ORDER: 1, Note.LEVEL_GAP: 1}
 
 
 def test_notes_are_of_converted_rows_only() -> None:

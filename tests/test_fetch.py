@@ -482,12 +482,12 @@ def test_a_dry_run_writes_nothing_and_tells_what_would_move(real_lake, tmp_path)
         assert 0 < entry["share"] < 0.5
 
 
-def test_rows_far_from_their_day_are_warned_about(lake_copy, tmp_path):
+def test_rows_far_from_their_day_are_warned_about_and_kept(lake_copy, tmp_path):
     path = tick_file(lake_copy, BTC_PERP, "trades")
     spoiled(path, "ts_init", 21_312, parse_nanos("2024-08-09T00:30:00Z"))
     report = fetch(local_lake(lake_copy), Catalog(tmp_path / "c"), [request(BTC_PERP, "trades")])
     assert any("partition_slack" in warning for warning in report.warnings)
-    assert report.outside == 1
+    assert (report.outside, report.quarantined) == (0, {"far_from_day": 1})
 
 
 windows = st.tuples(st.integers(-400, 380), st.integers(1, 300)).map(

@@ -222,9 +222,18 @@ def test_a_carried_definition_is_that_of_another_day_and_says_so(catalog: Catalo
     assert carried_from(carry(found, NEXT + dt.timedelta(days=1))) == str(DAY)
 
 
+def test_ids_that_the_engine_mixes_up_are_kept_apart(catalog: Catalog, real: pa.Table) -> None:
+    for nautilus_id in ("BTC/USD.KRAKEN", "BTCUSD.KRAKEN", "BTC\\USD.KRAKEN"):
+        made = from_lake(real, PERP, DAY, nautilus_id=nautilus_id)
+        save(catalog, [made], DAY)
+        found = load(catalog, PERP, DAY, nautilus_id=nautilus_id)
+        assert found is not None
+        assert found.to_dict() == made.to_dict()
+
+
 def test_an_id_that_cannot_be_a_folder_is_refused(catalog: Catalog, real: pa.Table) -> None:
-    with pytest.raises(CatalogError, match="BTC/USD"):
-        save(catalog, [from_lake(real, PERP, DAY, nautilus_id="BTC/USD.KRAKEN")], DAY)
+    with pytest.raises(CatalogError, match="is the limit"):
+        save(catalog, [from_lake(real, PERP, DAY, nautilus_id=f"{'A' * 240}.KRAKEN")], DAY)
 
 
 def test_a_broken_definition_is_corrupt(catalog: Catalog, real: pa.Table) -> None:

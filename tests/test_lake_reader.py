@@ -26,8 +26,9 @@ from ticklake.errors import (
     TransientLakeError,
 )
 from ticklake.lake import ByteRange, Lake
+from ticklake.lake.decoding import SparseFile
 from ticklake.lake.objects import ObjectVersion
-from ticklake.lake.reader import FOOTER_GUESS, _SparseFile
+from ticklake.lake.reader import FOOTER_GUESS
 from ticklake.lake.store import Fetched
 from ticklake.types import Window
 
@@ -321,7 +322,7 @@ class TestSparseFile:
             Fetched(memoryview(content)[start:end], ByteRange(start, end), version)
             for start, end in [(60, 100), (10, 20), (20, 30)]
         ]
-        file = _SparseFile(100, pieces)
+        file = SparseFile(100, pieces)
 
         def read(start: int, size: int) -> bytes:
             file.seek(start)

@@ -1,4 +1,4 @@
-"""Frozen value types shared by all stages: windows, instrument keys, data types, instrument specs."""
+"""Frozen value types shared by all stages: windows, byte ranges, instrument keys, data types, specs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Self
 __all__ = [
     "NANOS_PER_DAY",
     "BookAs",
+    "ByteRange",
     "CatalogType",
     "DataType",
     "InstrumentKey",
@@ -379,3 +380,24 @@ class InstrumentSpec:
         for name in ("price_precision", "size_precision"):
             if not 0 <= getattr(self, name) <= 16:
                 raise ValueError(f"{name} {getattr(self, name)} of {self.nautilus_id} is not in 0 to 16")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ByteRange:
+    """The bytes `[start, end)` of an object."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Number of bytes."""
+        return self.end - self.start
+
+    def overlaps(self, other: ByteRange) -> bool:
+        """Whether the two have a byte in common."""
+        return self.start < other.end and other.start < self.end
+
+    def covers(self, other: ByteRange) -> bool:
+        """Whether all bytes of the other are in this one."""
+        return self.start <= other.start and other.end <= self.end

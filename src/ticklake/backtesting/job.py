@@ -46,7 +46,7 @@ class EngineJob:
 
     Attributes:
         run_id: Name of the run; the engine sees it too.
-        catalog: Root of the catalog.
+        catalog: Root of the catalog, or of the links to the files of a window of it (`Catalog.pinned`).
         window: What is replayed, half-open, nanoseconds UTC on the `ts_init` axis.
         instruments: What is replayed of each instrument.
         venues: Simulated venues by Nautilus name.

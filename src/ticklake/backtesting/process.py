@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ticklake import errors
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.log import read_log
 from ticklake.backtesting.worker import FAILURE, JOB, OUTCOME
-from ticklake.errors import BacktestError, ConfigError, TicklakeError
+from ticklake.errors import BacktestError, TicklakeError
 
 __all__ = ["run_engine"]
 
@@ -152,8 +153,8 @@ def _outcome(folder: Path, code: int, last: list[str]) -> EngineOutcome:
 
 
 def _error(failure: dict[str, str | None]) -> TicklakeError:
-    kinds = {"BacktestError": BacktestError, "ConfigError": ConfigError}
-    kind = kinds.get(str(failure["type"]))
+    kind = getattr(errors, str(failure["type"]), None)
     if kind is None:
         return BacktestError(f"the run failed:\n{failure['traceback']}".strip())
-    return kind(str(failure["message"]), hint=failure["hint"])
+    error: TicklakeError = kind(str(failure["message"]), hint=failure["hint"])
+    return error

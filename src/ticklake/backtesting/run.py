@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from ticklake.backtesting.strategies import check_strategies
 from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
-from ticklake.fetching import FetchProgress, FetchReport, fetch, requests_of, rules_of
+from ticklake.errors import CatalogError
+from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
 from ticklake.lake import Lake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
+from ticklake.versions import installed
 
 __all__ = ["backtest"]
-
-_PACKAGES = ("ticklake", "nautilus_trader", "pyarrow", "obstore", "numpy")
 
 
 def backtest(
@@ -33,6 +32,7 @@ def backtest(
     refresh: bool = False,
     offline: bool = False,
     in_process: bool = False,
+    on_import: Callable[[str, str], None] | None = None,
     on_progress: Callable[[FetchProgress], None] | None = None,
     on_fetched: Callable[[FetchReport], None] | None = None,
     on_output: Callable[[str], None] | None = None,
@@ -48,6 +48,8 @@ def backtest(
         refresh: Read the window again from the lake and replace what the catalog holds.
         offline: Open no connection; fail if the catalog lacks something.
         in_process: Run the engine in this process instead of a child, for a debugger.
+        on_import: Called with the path (`package.module:Class`) and the file of each strategy before any of
+            them is imported. Nothing but this function imports them.
         on_progress: Called after each row group that was fetched.
         on_fetched: Called when the data are complete and the engine begins.
         on_output: Gets each line that the engine or a strategy prints; by default it goes to standard error.
@@ -63,7 +65,7 @@ def backtest(
         BacktestError: The engine or a strategy failed.
     """
     settings, search_path = _load(config)
-    check_strategies(settings.strategies, search_path)
+    check_strategies(settings.strategies, search_path, on_import)
     check_venues(settings.venues, settings.instruments)
     check_runs(settings.runs)
     lake, catalog = Lake.from_config(settings.lake), Catalog(settings.catalog)
@@ -79,30 +81,43 @@ def backtest(
     if on_fetched is not None:
         on_fetched(report)
     ids = {window.instrument: window.nautilus_id for window in report.windows}
-    job = EngineJob(
-        run_id=new_run_id(settings.strategies),
-        catalog=catalog.path.absolute(),
-        window=settings.window.as_window(),
-        instruments=tuple(
-            InstrumentData(ids[instrument.key], _types(instrument)) for instrument in settings.instruments
-        ),
-        venues=settings.venues,
-        strategies=settings.strategies,
-        engine=settings.engine,
-        search_path=search_path,
+    instruments = tuple(
+        InstrumentData(ids[instrument.key], _types(instrument)) for instrument in settings.instruments
     )
-    used = _files_used(catalog, job)
-    check_open(catalog, (file for files in used.values() for file in files))
-    return execute(
-        job,
-        settings.runs,
-        config=public_config(settings),
-        provenance=_provenance(catalog, used),
-        figures_of_data=_figures(report, catalog, used, job.window),
-        in_process=in_process,
-        on_output=on_output,
-        on_simulated=on_simulated,
-    )
+    window = settings.window.as_window()
+    places = [(kind, data.nautilus_id) for data in instruments for kind in data.types]
+    # From here on it does not matter what others fetch, refresh, compact and prune.
+    with catalog.pinned(places, window) as pinned:
+        _refuse_removed(pinned, settings, report)
+        job = EngineJob(
+            run_id=new_run_id(settings.strategies),
+            catalog=pinned.path.absolute(),
+            window=window,
+            instruments=instruments,
+            venues=settings.venues,
+            strategies=settings.strategies,
+            engine=settings.engine,
+            search_path=search_path,
+        )
+        try:
+            used = _files_used(pinned, job)
+            check_open(catalog, (file for files in used.values() for file in files))
+            provenance = _provenance(catalog, pinned, used)
+            figures = _figures(report, catalog, pinned, used, window)
+        except FileNotFoundError as exc:  # of a catalog that cannot be pinned
+            raise CatalogError(
+                f"a file was removed while the run began: {exc}", hint="Run it again."
+            ) from exc
+        return execute(
+            job,
+            settings.runs,
+            config=public_config(settings),
+            provenance=provenance,
+            figures_of_data=figures,
+            in_process=in_process,
+            on_output=on_output,
+            on_simulated=on_simulated,
+        )
 
 
 def _load(config: RunConfig | Mapping[str, Any] | str | Path) -> tuple[RunConfig, tuple[str, ...]]:
@@ -119,6 +134,30 @@ def _types(instrument: InstrumentConfig) -> tuple[CatalogType, ...]:
     return tuple(CatalogType.of(DataType(name), instrument.book_as) for name in instrument.data)
 
 
+def _refuse_removed(pinned: Catalog, settings: RunConfig, report: FetchReport) -> None:
+    """Check that what was fetched is still there.
+
+    Who removed it meant it; so it is not fetched a second time.
+
+    Raises:
+        CatalogError: It is not.
+    """
+    window = settings.window.as_window()
+    kinds = {
+        (instrument.key, name): CatalogType.of(DataType(name), instrument.book_as)
+        for instrument in settings.instruments
+        for name in instrument.data
+    }
+    for found in report.windows:
+        part = None if found.status is WindowStatus.HOLE else found.window.intersect(window)
+        kind = kinds[found.instrument, found.data_type]
+        if part is not None and (gone := pinned.missing(kind, found.nautilus_id, part)):
+            raise CatalogError(
+                f"{kind} of {found.nautilus_id} were removed from the catalog while the run began: {gone[0]}",
+                hint="Run it again, which fetches them, when nobody prunes the catalog.",
+            )
+
+
 type _FilesUsed = dict[tuple[str, CatalogType], list[CatalogFile]]
 
 
@@ -130,13 +169,13 @@ def _files_used(catalog: Catalog, job: EngineJob) -> _FilesUsed:
     }
 
 
-def _provenance(catalog: Catalog, used: _FilesUsed) -> dict[str, Any]:
+def _provenance(catalog: Catalog, pinned: Catalog, used: _FilesUsed) -> dict[str, Any]:
     """Return versions, and the catalog files used with the lake objects that they came from."""
     return {
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": installed(),
         "catalog": str(catalog.path.absolute()),
-        "files": [_file(catalog, file) for files in used.values() for file in files],
+        "files": [_file(pinned, file) for files in used.values() for file in files],
     }
 
 
@@ -157,9 +196,17 @@ def _file(catalog: Catalog, file: CatalogFile) -> dict[str, Any]:
     }
 
 
-def _figures(report: FetchReport, catalog: Catalog, used: _FilesUsed, window: Window) -> dict[str, Any]:
+def _figures(
+    report: FetchReport, catalog: Catalog, pinned: Catalog, used: _FilesUsed, window: Window
+) -> dict[str, Any]:
     """Return what the summary says of the data: what was replayed, what is missing, what it cost to get."""
     quarantined = sum(report.quarantined.values())
+    warnings = list(report.warnings)
+    if pinned.path == catalog.path and any(used.values()):
+        warnings.append(
+            f"{catalog.path} may not be written or has no hard links: the run kept nothing of what others "
+            "replaced or removed meanwhile"
+        )
     return {
         "data": {
             "rows": {
@@ -169,7 +216,7 @@ def _figures(report: FetchReport, catalog: Catalog, used: _FilesUsed, window: Wi
             "quarantined": quarantined,
             "quarantine_reasons": dict(report.quarantined),
             "quarantine": str(catalog.path.absolute() / "quarantine") if quarantined else None,
-            "warnings": list(report.warnings),
+            "warnings": warnings,
         },
         "fetch_seconds": round(report.seconds, 3),
         "bytes_read": report.bytes_read,

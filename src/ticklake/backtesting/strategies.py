@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -24,14 +25,18 @@ from nautilus_trader.trading import StrategyConfig as EngineStrategyConfig
 from ticklake.config import StrategyConfig
 from ticklake.errors import BacktestError, ConfigError
 
-__all__ = ["Failure", "check_strategies", "guard", "importable", "load_strategy"]
+__all__ = ["Failure", "check_strategies", "guard", "importable", "load_strategy", "source_of"]
 
 
 _OUR_FILES = {__file__}
 _CALLS_BETWEEN_REPORTS = 256
 
 
-def check_strategies(strategies: Sequence[StrategyConfig], search_path: Sequence[str]) -> None:
+def check_strategies(
+    strategies: Sequence[StrategyConfig],
+    search_path: Sequence[str],
+    on_import: Callable[[str, str], None] | None = None,
+) -> None:
     """Import every strategy and construct its configuration, so that a mistake shows before anything moves.
 
     What the modules print goes to standard error. Modules under `search_path` are forgotten again, so that
@@ -40,6 +45,8 @@ def check_strategies(strategies: Sequence[StrategyConfig], search_path: Sequence
     Args:
         strategies: The strategies of a run config.
         search_path: Folders from which they are imported, before those of `sys.path`.
+        on_import: Called with the path (`package.module:Class`) and the file of each strategy, and of each
+            configuration that is in another file, before any of them is imported; see `source_of`.
 
     Raises:
         ConfigError: There is none, a module or class is missing, is of the wrong kind, or its configuration
@@ -51,8 +58,49 @@ def check_strategies(strategies: Sequence[StrategyConfig], search_path: Sequence
             hint="Add one like {path: 'package.module:Strategy', config_path: 'package.module:Config'}.",
         )
     with importable(search_path, forget=True):
+        if on_import is not None:
+            for path, file in _sources(strategies).items():
+                on_import(path, file)
         for index, strategy in enumerate(strategies):
             _load(strategy, f"strategies[{index}]")
+
+
+def _sources(strategies: Sequence[StrategyConfig]) -> dict[str, str]:
+    """Return what is going to be imported and from where, one path for each file and all strategies."""
+    found = {strategy.path: source_of(strategy.path.partition(":")[0]) for strategy in strategies}
+    for strategy in strategies:
+        file = source_of(strategy.config_path.partition(":")[0])
+        if file not in found.values():
+            found[strategy.config_path] = file
+    return found
+
+
+def source_of(module: str) -> str:
+    """Return the file that an import of a module would run, or what else it is, without importing anything.
+
+    Unlike `importlib.util.find_spec`, which imports the packages that a module is in.
+    """
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__file__", None) or "a built-in module"
+    package, _, _ = module.rpartition(".")
+    folders = _folders_of(package) if package else None
+    spec = _find(module, folders) if folders or not package else None
+    if spec is None:
+        return "not found"
+    return spec.origin or "a namespace package"
+
+
+def _folders_of(package: str) -> Sequence[str] | None:
+    """Return where the modules of a package are looked for, or None where there is no such package."""
+    outer, _, _ = package.rpartition(".")
+    folders = _folders_of(outer) if outer else None
+    spec = _find(package, folders) if folders or not outer else None
+    return spec.submodule_search_locations if spec else None
+
+
+def _find(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
+    specs = (finder.find_spec(name, folders) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def load_strategy(strategy: StrategyConfig, where: str = "strategies") -> Strategy:

@@ -7,7 +7,8 @@ Why a run does not read the catalog itself:
   with nothing but a warning in its log.
 - A chunked run fails where an instrument's book starts after the first chunk; an unchunked one does not.
   An empty book at the start of the window makes both the same.
-- Hard links keep the files that the run was started with, whatever a refresh or a compaction does meanwhile.
+- The engine finds `BTC/USD.KRAKEN` in a folder `BTCUSD.KRAKEN` only, which the catalog keeps for that id.
+- Superseded files, and what else lies in the catalog's folders, are none of its business.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from nautilus_trader.model import BookAction, BookOrder, OrderBookDelta, OrderSi
 from nautilus_trader.persistence import ParquetDataCatalog
 
 from ticklake.backtesting.job import EngineJob, InstrumentData
-from ticklake.catalog.naming import instrument_dir, parse_file_name
-from ticklake.errors import BacktestError
+from ticklake.catalog import Catalog
+from ticklake.catalog.naming import engine_dir, instrument_dir
+from ticklake.errors import BacktestError, CatalogConflictError
+from ticklake.parquet.footers import read_structure
+from ticklake.parquet.structure import Structure
 from ticklake.types import CatalogType, Window, format_nanos
 
 __all__ = ["SEED_AFTER_ROWS", "CatalogView", "build_view"]
@@ -64,8 +68,11 @@ def build_view(job: EngineJob, folder: Path) -> CatalogView:
         BacktestError: The catalog holds nothing of the window, lacks an instrument's definition, holds
             definitions of several types of it, changes its precision within the window, or has trades but no
             book where the venue needs one.
+        CatalogConflictError: The engine would mix up two of the instruments.
+        CatalogError: The engine cannot find an instrument by its id.
     """
     root, seed = folder / "catalog", folder / "seed"
+    _refuse_shared_folders(job)
     notes: list[str] = []
     definitions: dict[str, Any] = {}
     files = {
@@ -75,9 +82,7 @@ def build_view(job: EngineJob, folder: Path) -> CatalogView:
     }
     if not any(files.values()):
         names = ", ".join(data.nautilus_id for data in job.instruments)
-        raise BacktestError(
-            f"the catalog {job.catalog} holds nothing of {names} in {job.window}", hint="Fetch it first."
-        )
+        raise BacktestError(f"the catalog holds nothing of {names} in {job.window}", hint="Fetch it first.")
     for (nautilus_id, kind), paths in files.items():
         if not paths:
             notes.append(f"the catalog holds no {kind} of {nautilus_id} in the window; run without them")
@@ -102,38 +107,49 @@ def build_view(job: EngineJob, folder: Path) -> CatalogView:
     )
 
 
+def _refuse_shared_folders(job: EngineJob) -> None:
+    found: dict[str, str] = {}
+    for data in job.instruments:
+        other = found.setdefault(engine_dir(data.nautilus_id), data.nautilus_id)
+        if other != data.nautilus_id:
+            raise CatalogConflictError(
+                f"the engine cannot tell {other} from {data.nautilus_id} in a catalog",
+                hint="Give one of the two another nautilus_id, or run them apart.",
+            )
+
+
 def _link_files(job: EngineJob, nautilus_id: str, kind: CatalogType, root: Path) -> tuple[Path, ...]:
-    name = instrument_dir(nautilus_id)
-    source, target = job.catalog / "data" / kind / name, root / "data" / kind / name
+    target = root / "data" / kind / engine_dir(nautilus_id)
     linked = []
-    for path in sorted(source.glob("*.parquet")):
-        covered = parse_file_name(path.name)
-        if covered is not None and covered.intersect(job.window) is not None:
-            target.mkdir(parents=True, exist_ok=True)
-            _link(path, target / path.name)
-            linked.append(target / path.name)
+    for file in Catalog(job.catalog).files(kind, nautilus_id, job.window):
+        target.mkdir(parents=True, exist_ok=True)
+        _link(file.path, target / file.path.name)
+        linked.append(target / file.path.name)
     return tuple(linked)
 
 
 def _link(source: Path, target: Path) -> None:
     try:
-        target.hardlink_to(source)
+        target.hardlink_to(source.resolve())
     except OSError:  # another filesystem, or one without hard links
         target.symlink_to(source.resolve())
 
 
 def _definition(job: EngineJob, nautilus_id: str) -> tuple[Any, list[str]]:
     """Return the definition to simulate with, and what there is to say about it."""
-    found = ParquetDataCatalog(str(job.catalog)).instruments([nautilus_id])
-    definitions = sorted(found, key=lambda instrument: int(instrument.ts_init))
+    # Where the engine would look in another folder than ours, it is asked for all.
+    asked = [nautilus_id] if engine_dir(nautilus_id) == instrument_dir(nautilus_id) else None
+    found = ParquetDataCatalog(str(job.catalog)).instruments(asked)
+    definitions = sorted(
+        (instrument for instrument in found if instrument.id.value == nautilus_id),
+        key=lambda instrument: int(instrument.ts_init),
+    )
     if not definitions:
-        raise BacktestError(
-            f"the catalog {job.catalog} holds no definition of {nautilus_id}", hint="Fetch it first."
-        )
+        raise BacktestError(f"the catalog holds no definition of {nautilus_id}", hint="Fetch it first.")
     kinds = sorted({type(item).__name__ for item in definitions})
     if len(kinds) > 1:
         raise BacktestError(
-            f"the catalog {job.catalog} holds {nautilus_id} as {' and as '.join(kinds)}",
+            f"the catalog holds {nautilus_id} as {' and as '.join(kinds)}",
             hint="Give one of them another nautilus_id, or remove the wrong definitions from the catalog.",
         )
     before = [item for item in definitions if item.ts_init <= job.window.start]
@@ -193,28 +209,24 @@ def _starts_late(
 def _times(paths: Sequence[Path], window: Window) -> Iterator[pa.ChunkedArray]:
     """Yield the `ts_init` of the rows in the window, batch by batch in file order, empty batches left out."""
     for path in paths:
-        with pq.ParquetFile(path) as file:
-            for group in _row_groups(file, window):
-                times = file.read_row_group(group, columns=["ts_init"])["ts_init"].cast(pa.int64())
-                inside = times.filter(
-                    pc.and_(pc.greater_equal(times, window.start), pc.less(times, window.end))
-                )
-                if len(inside):
-                    yield inside
+        with path.open("rb") as stream:
+            structure = read_structure(stream)
+            with pq.ParquetFile(stream) as file:
+                for group in _row_groups(structure, file.schema.names.index("ts_init"), window):
+                    times = file.read_row_group(group, columns=["ts_init"])["ts_init"].cast(pa.int64())
+                    inside = times.filter(
+                        pc.and_(pc.greater_equal(times, window.start), pc.less(times, window.end))
+                    )
+                    if len(inside):
+                        yield inside
 
 
-def _row_groups(file: pq.ParquetFile, window: Window) -> Iterator[int]:
-    """Yield the row groups that may hold rows of the window."""
-    for group in range(file.num_row_groups):
-        columns = file.metadata.row_group(group)
-        names = [columns.column(index).path_in_schema for index in range(columns.num_columns)]
-        statistics = columns.column(names.index("ts_init")).statistics
-        if (
-            statistics is None
-            or not statistics.has_min_max
-            or (statistics.min_raw < window.end and statistics.max_raw >= window.start)
-        ):
-            yield group
+def _row_groups(structure: Structure, column: int, window: Window) -> Iterator[int]:
+    """Yield the row groups that may hold rows of the window, by the statistics of a column."""
+    for index, group in enumerate(structure.row_groups):
+        limits = group.chunk(column).integers()
+        if limits is None or (limits[0] < window.end and limits[1] >= window.start):
+            yield index
 
 
 def _write_empty_book(seed: Path, definition: Any, nanos: int) -> None:

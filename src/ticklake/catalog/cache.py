@@ -6,21 +6,24 @@ that no file answers for is missing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
-from ticklake.catalog import disk
+from ticklake.catalog import listing
 from ticklake.catalog.digest import content_digest
-from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name, parse_instrument_dir
+from ticklake.catalog.listing import CatalogFile, list_files, scan
+from ticklake.catalog.locks import hold
+from ticklake.catalog.naming import file_name, parse_file_name, parse_instrument_dir
+from ticklake.catalog.pins import pinned
 from ticklake.catalog.provenance import Provenance, provenance_of, read_footer, read_provenance
 from ticklake.catalog.records import forget_record
+from ticklake.catalog.tidying import tidy
 from ticklake.catalog.writer import CatalogWriter, data_folder
+from ticklake.config.urls import is_folder
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
 from ticklake.types import (
     CatalogType,
@@ -31,15 +34,25 @@ from ticklake.types import (
     subtract_windows,
 )
 
-__all__ = ["Catalog", "CatalogFile", "Coverage"]
+__all__ = ["Catalog", "CatalogFile", "Coverage", "retried"]
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogFile:
-    """A file of a catalog and the window that its name answers for."""
+_ATTEMPTS = 100
 
-    window: Window
-    path: Path
+
+def retried[T](read: Callable[[], T]) -> T:
+    """Do what lists files and then opens them, again where one of them was replaced or removed in between.
+
+    Raises:
+        CatalogError: There was one of them each time.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return read()
+    raise CatalogError(
+        "files of the catalog are being replaced faster than they can be opened",
+        hint="Try again when fewer processes write it.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +77,18 @@ class Catalog:
 
     Args:
         path: Its root folder, which need not exist.
+
+    Raises:
+        CatalogError: It is a URL.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if not is_folder(self.path):
+            raise CatalogError(
+                "a catalog is a folder of this machine, not a URL",
+                hint="Only lakes are read from object storage; what is fetched is kept on a local disk.",
+            )
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.path)!r})"
@@ -85,7 +106,7 @@ class Catalog:
         for kind in CatalogType if catalog_type is None else (catalog_type,):
             ids = self.instrument_ids(kind) if nautilus_id is None else (nautilus_id,)
             for each in ids:
-                files = _files(data_folder(self.path, kind, each))
+                files = self.files(kind, each)
                 if files:
                     windows = merge_windows(file.window for file in files)
                     found.append(Coverage(kind, each, windows, len(files)))
@@ -94,19 +115,50 @@ class Catalog:
     def instrument_ids(self, folder: CatalogType | str) -> list[str]:
         """Return the ids that have a folder of a type (`trades`, `crypto_perpetual`), in no order."""
         ids = (
-            parse_instrument_dir(entry.name) for entry in _scan(self.path / "data" / folder) if entry.is_dir()
+            parse_instrument_dir(entry.name) for entry in scan(self.path / "data" / folder) if entry.is_dir()
         )
         return [nautilus_id for nautilus_id in ids if nautilus_id is not None]
 
     def files(
         self, catalog_type: CatalogType | str, nautilus_id: str, window: Window | None = None
     ) -> list[CatalogFile]:
-        """Return the files that answer for any part of `window` (for all time without one), in order."""
-        return [
-            file
-            for file in _files(data_folder(self.path, catalog_type, nautilus_id))
-            if window is None or file.window.intersect(window)
-        ]
+        """Return the files that answer for any part of `window` (for all time without one), in order.
+
+        Superseded files answer for nothing. Definitions are points in time, and supersede nothing.
+        """
+        files = list_files(data_folder(self.path, catalog_type, nautilus_id))
+        if catalog_type in set(CatalogType):
+            files = listing.answering(files)
+        return [file for file in files if window is None or file.window.intersect(window)]
+
+    def superseded(self, catalog_type: CatalogType, nautilus_id: str) -> list[CatalogFile]:
+        """Return the files that lie inside another one, which answers for them, in order.
+
+        We do not read them, but the engine does where it reads the folder by itself.
+        """
+        return list(listing.superseded(list_files(data_folder(self.path, catalog_type, nautilus_id))))
+
+    @contextmanager
+    def pinned(
+        self, places: Iterable[tuple[CatalogType, str]], window: Window | None = None
+    ) -> Iterator[Catalog]:
+        """Give a catalog of some types and instruments as they are at one moment.
+
+        They stay so for as long as the block takes, whatever others write, replace and remove meanwhile.
+        Nobody is waited for. In it are the files that answer for any part of the window, and all definitions.
+
+        Where no links can be made, because this catalog may not be written or its file system has none, it is
+        this catalog itself that is given.
+
+        Args:
+            places: The types and instruments.
+            window: The window; all time by default.
+
+        Raises:
+            CatalogError: The file system refused.
+        """
+        with pinned(self.path, places, window) as root:
+            yield self if root == self.path else Catalog(root)
 
     def missing(self, catalog_type: CatalogType, nautilus_id: str, window: Window) -> tuple[Window, ...]:
         """Return the parts of `window` that no file answers for, split at UTC midnights, in order."""
@@ -150,7 +202,7 @@ class Catalog:
     ) -> Iterator[None]:
         """Hold the right to write one instrument and type; readers need none.
 
-        The operating system frees it when its holder dies.
+        The operating system frees it when its holder dies. What dead holders left is removed by the next one.
 
         Args:
             catalog_type: The type's folder.
@@ -161,29 +213,10 @@ class Catalog:
         Raises:
             CatalogError: Somebody else held it all the time, or the file system refused.
         """
-        path = self.path / ".ticklake" / "locks" / catalog_type / f"{instrument_dir(nautilus_id)}.lock"
-        what = f"{catalog_type} of {nautilus_id} to {self.path}"
-        # A soft lock would outlive its holder.
-        lock = FileLock(path, fallback_to_soft=False)
-        try:
-            disk.make_folder(path.parent, self.path)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                if on_wait is not None:
-                    on_wait(f"waiting for another process that writes {what}")
-                lock.acquire(timeout=-1 if timeout is None else timeout)
-        except Timeout as exc:
-            raise CatalogError(
-                f"another process has been writing {what} for {timeout:g} s",
-                hint="Wait until it has finished, or end it; its lock goes with it.",
-            ) from exc
-        except OSError as exc:
-            raise disk.refusal(f"cannot lock {path}", exc) from exc
-        try:
+        with hold(self.path, catalog_type, nautilus_id, timeout=timeout, on_wait=on_wait):
+            if catalog_type in set(CatalogType):
+                tidy(self.path, CatalogType(catalog_type), nautilus_id)
             yield
-        finally:
-            lock.release()
 
     def check_source(
         self,
@@ -210,11 +243,11 @@ class Catalog:
             CatalogConflictError: A file is of another instrument, precision, data type, lake or dialect.
             CatalogCorruptError: A file cannot be read.
         """
-        files: dict[CatalogFile, Provenance | None] = {}
-        for file in self.files(catalog_type, spec.nautilus_id, window):
-            found, files[file] = _metadata(file.path)
-            _refuse_other_key(file, files[file], asked)
-            differing = [*_differing_spec(found, spec), *_differing_source(files[file], asked)]
+        place = catalog_type, spec.nautilus_id
+        read = retried(lambda: {file: _metadata(file.path) for file in self.files(*place, window)})
+        for file, (found, origin) in read.items():
+            _refuse_other_key(file, origin, asked)
+            differing = [*_differing_spec(found, spec), *_differing_source(origin, asked)]
             if differing:
                 raise CatalogConflictError(
                     f"the catalog's {file.path} is of another source: {'; '.join(differing)}",
@@ -223,7 +256,7 @@ class Catalog:
                     hint="Use another catalog, or read the window again with refresh (--refresh), which "
                     "replaces that file.",
                 )
-        return files
+        return {file: origin for file, (_, origin) in read.items()}
 
     def check_replaceable(
         self, catalog_type: CatalogType, spec: InstrumentSpec, window: Window, asked: Provenance
@@ -242,7 +275,7 @@ class Catalog:
             CatalogConflictError: A file is of another instrument of a lake.
         """
         for file in self.files(catalog_type, spec.nautilus_id, window):
-            with suppress(CatalogCorruptError):
+            with suppress(CatalogCorruptError, FileNotFoundError):
                 _refuse_other_key(file, read_provenance(file.path), asked)
 
     def content_digest(
@@ -263,11 +296,20 @@ class Catalog:
         Raises:
             CatalogCorruptError: A file cannot be read.
         """
-        places = (
-            (covered, self.files(covered.catalog_type, covered.nautilus_id, window))
-            for covered in self.coverage(catalog_type, nautilus_id)
-        )
-        return content_digest(places, window)
+        return retried(lambda: self._content_digest(catalog_type, nautilus_id, window))
+
+    def _content_digest(
+        self, catalog_type: CatalogType | None, nautilus_id: str | None, window: Window | None
+    ) -> str:
+        covered = self.coverage(catalog_type, nautilus_id)
+        with self.pinned(((one.catalog_type, one.nautilus_id) for one in covered), window) as pinned:
+            return content_digest(
+                (
+                    (one, pinned.files(one.catalog_type, one.nautilus_id, window))
+                    for one in pinned.coverage(catalog_type, nautilus_id)
+                ),
+                window,
+            )
 
     def strays(self) -> list[Path]:
         """Return what lies in the folders of tick data and is no file or folder of the catalog, in order.
@@ -276,39 +318,16 @@ class Catalog:
         """
         found = []
         for kind in CatalogType:
-            for entry in _scan(self.path / "data" / kind):
+            for entry in scan(self.path / "data" / kind):
                 if not entry.is_dir() or parse_instrument_dir(entry.name) is None:
                     found.append(Path(entry.path))
                     continue
                 found.extend(
                     Path(inner.path)
-                    for inner in _scan(entry.path)
+                    for inner in scan(entry.path)
                     if parse_file_name(inner.name) is None or inner.is_dir()
                 )
         return sorted(found)
-
-
-def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except FileNotFoundError:
-        return []
-    except OSError as exc:
-        raise CatalogError(
-            f"cannot read {folder}: {exc.strerror or exc}",
-            hint="Check the permissions of the catalog's folder.",
-        ) from exc
-
-
-def _files(folder: Path) -> list[CatalogFile]:
-    """Return the catalog files of one instrument's folder, in order."""
-    files = [
-        CatalogFile(window, Path(entry.path))
-        for entry in _scan(folder)
-        if (window := parse_file_name(entry.name)) is not None and not entry.is_dir()
-    ]
-    return sorted(files, key=lambda file: (file.window.start, file.window.end))
 
 
 def _refuse_other_key(file: CatalogFile, found: Provenance | None, asked: Provenance) -> None:

@@ -31,6 +31,7 @@ def content_digest(
         window: The part to look at; all by default.
 
     Raises:
+        FileNotFoundError: A file was removed since it was listed.
         CatalogCorruptError: A file cannot be read.
     """
     whole = hashlib.sha256()
@@ -56,6 +57,8 @@ def _add_file(rows: _Rows, file: CatalogFile, window: Window | None) -> None:
             for batch in parquet.iter_batches():
                 rows.add(batch if window is None else _clipped(batch, window))
             rows.describe(parquet.schema_arrow.metadata or {})
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise CatalogCorruptError(
             f"{file.path} cannot be read: {exc}", hint="See `ticklake verify`, which can mend it."

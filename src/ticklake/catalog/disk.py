@@ -29,17 +29,21 @@ __all__ = [
     "Action",
     "Step",
     "create_locked",
+    "link",
     "make_folder",
+    "make_passing_folder",
     "network_file_system",
     "observe",
     "refusal",
     "remove",
     "remove_folder",
+    "remove_tree",
     "remove_unlocked",
     "rename",
     "require_space",
     "sync",
     "sync_folder",
+    "unlocked",
     "writing",
 ]
 
@@ -52,6 +56,7 @@ class Action(StrEnum):
     WRITE = "write"
     SYNC = "sync"
     RENAME = "rename"
+    LINK = "link"
     SYNC_FOLDER = "sync_folder"
     REMOVE = "remove"
     REMOVE_FOLDER = "remove_folder"
@@ -64,7 +69,7 @@ class Step:
     Attributes:
         action: What is done.
         path: The file or folder that it is done to.
-        target: The new name of what is renamed.
+        target: The new name of what is renamed or linked.
         data: The bytes that are appended.
     """
 
@@ -113,6 +118,14 @@ def make_folder(folder: Path, root: Path) -> None:
         sync_folder(path.parent)
 
 
+def make_passing_folder(folder: Path) -> None:
+    """Create a folder, and what it lies in, that nobody will miss after a power loss."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        _announce(Action.MAKE_FOLDER, path)
+        path.mkdir(exist_ok=True)
+
+
 class _Stream(io.FileIO):
     """An unbuffered file whose writes are steps."""
 
@@ -142,22 +155,41 @@ def create_locked(folder: Path, suffix: str) -> tuple[Path, BinaryIO]:
         os.close(descriptor)
 
 
-def remove_unlocked(path: Path) -> bool:
-    """Remove a file unless a living process has it locked, and tell whether it was removed.
+@contextmanager
+def unlocked(path: Path) -> Iterator[bool]:
+    """Tell whether no living process has a file locked, and keep it so for as long as the block takes.
 
-    What cannot be removed, a link for example, stays.
+    Of what cannot be opened for writing, a link for example, nothing is known; it counts as locked.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return False
+        yield False
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove(path)
-    except OSError:
-        return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            free = False
+        else:
+            free = True
+        yield free
     finally:
         os.close(descriptor)
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Remove a file unless a living process has it locked, and tell whether it was removed.
+
+    What cannot be removed stays.
+    """
+    with unlocked(path) as free:
+        if not free:
+            return False
+        try:
+            remove(path)
+        except OSError:
+            return False
     return True
 
 
@@ -172,6 +204,12 @@ def rename(path: Path, target: Path) -> None:
     """Give a file its name; a file of that name is replaced in the same instant."""
     _announce(Action.RENAME, path, target)
     path.replace(target)
+
+
+def link(path: Path, target: Path) -> None:
+    """Give a file a second name."""
+    _announce(Action.LINK, path, target)
+    target.hardlink_to(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -194,6 +232,17 @@ def remove_folder(folder: Path) -> None:
     """Remove a folder, which has to be empty."""
     _announce(Action.REMOVE_FOLDER, folder)
     folder.rmdir()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, if it is there, with all that is in it."""
+    for path, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            remove(Path(path, name))
+        for name in folders:
+            remove_folder(Path(path, name))
+    if folder.is_dir():
+        remove_folder(folder)
 
 
 _HINT = "Check the free space and the permissions of the catalog's folder."

@@ -14,8 +14,9 @@ from pathlib import Path
 from ticklake.catalog import disk
 from ticklake.catalog.cache import Catalog
 from ticklake.errors import CatalogError
+from ticklake.versions import ENGINE, engine_pin, installed
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "check_versions", "examine"]
 
 _LITTLE_SPACE = 1_000_000_000
 _SKEW = 60 * 10**9
@@ -23,11 +24,11 @@ _SKEW = 60 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know about a catalog.
+    """Something to know about a catalog, or about what it is fetched from.
 
     Attributes:
-        check: What was looked at: `strays`, `temporaries`, `damaged`, `locks`, `permissions`, `disk` or
-            `clock`.
+        check: What was looked at: `strays`, `superseded`, `temporaries`, `pins`, `damaged`, `locks`,
+            `permissions`, `disk`, `clock` or `versions`; of a lake also `credentials`, `store` and `network`.
         text: What was found, and what to do about it.
         wrong: Whether something is to be done about it.
     """
@@ -52,6 +53,7 @@ def examine(catalog: Catalog) -> list[Finding]:
     try:
         return [
             *_strays(catalog),
+            *_superseded(catalog),
             *_leftovers(catalog.path),
             *_locks(catalog.path),
             *_permissions(catalog.path),
@@ -64,6 +66,15 @@ def examine(catalog: Catalog) -> list[Finding]:
         ) from exc
 
 
+def check_versions() -> list[Finding]:
+    """Return what is wrong with the installed versions: catalogs are those of one version of the engine."""
+    pin, found = engine_pin(), installed()[ENGINE]
+    if pin in (None, found):
+        return []
+    text = f"{ENGINE} {found} is installed, but ticklake is made for {pin}; install that one"
+    return [Finding("versions", text, wrong=True)]
+
+
 def _strays(catalog: Catalog) -> Iterator[Finding]:
     for path in catalog.strays():
         danger = (
@@ -72,11 +83,25 @@ def _strays(catalog: Catalog) -> Iterator[Finding]:
         yield Finding("strays", f"{path} is no file of the catalog ({danger}); move it away", wrong=True)
 
 
+def _superseded(catalog: Catalog) -> Iterator[Finding]:
+    for covered in catalog.coverage():
+        for file in catalog.superseded(covered.catalog_type, covered.nautilus_id):
+            text = (
+                f"{file.path} lies inside another file, with which the engine reads it twice though ticklake "
+                "does not; `ticklake compact` removes it if ticklake joined them, or else move one away"
+            )
+            yield Finding("superseded", text, wrong=True)
+
+
 def _leftovers(root: Path) -> Iterator[Finding]:
     for path in _files(root / ".ticklake" / "tmp"):
         if not _is_locked(path):
             text = f"{path} was left by a process that died; the next fetch removes it"
             yield Finding("temporaries", text, wrong=False)
+    for path in _files(root / ".ticklake" / "pins"):
+        if path.suffix == ".lock" and not _is_locked(path):
+            text = f"{path.with_suffix('')} was left by a reader that died; the next fetch removes it"
+            yield Finding("pins", text, wrong=False)
     for path in _files(root / ".ticklake" / "damaged"):
         text = f"{path} was found damaged and set aside; remove it when nobody wants to look at it"
         yield Finding("damaged", text, wrong=False)

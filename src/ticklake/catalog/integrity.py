@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -19,17 +19,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ticklake.catalog.cache import Catalog, CatalogFile
+from ticklake.catalog.cache import Catalog
+from ticklake.catalog.listing import CatalogFile
+from ticklake.catalog.locks import hold
 from ticklake.catalog.naming import parse_instrument_dir
 from ticklake.catalog.provenance import provenance_of
 from ticklake.catalog.records import FileRecord, read_record, write_record
 from ticklake.catalog.schema import schema
-from ticklake.errors import CatalogCorruptError, CatalogError
+from ticklake.errors import CatalogCorruptError, CatalogError, CorruptObjectError
+from ticklake.parquet.footers import MAGIC, read_structure
+from ticklake.parquet.structure import RowGroup
 from ticklake.types import CatalogType, InstrumentSpec, Window, format_nanos
 
 __all__ = ["FileCheck", "VerifyReport", "check_file", "check_open", "verify"]
 
-_MAGIC = b"PAR1"
 _ATTEMPTS = 3
 
 
@@ -107,6 +110,10 @@ def check_open(catalog: Catalog, files: Iterable[CatalogFile]) -> None:
     Size, footer and schema of each are checked. All of a file is read where nobody has yet: no record is kept
     of it, another process wrote it, or it was written to since.
 
+    Args:
+        catalog: The catalog.
+        files: Files of it, or pinned ones.
+
     Raises:
         CatalogCorruptError: A file is damaged; all that are, are listed.
         CatalogError: A file was removed meanwhile, or may not be read.
@@ -116,7 +123,7 @@ def check_open(catalog: Catalog, files: Iterable[CatalogFile]) -> None:
         check = check_file(catalog, file, deep=False)
         if check is None:
             raise CatalogError(f"{file.path} was removed while the run began", hint="Run it again.")
-        bad += [f"{file.path}: {problem}" for problem in check.problems]
+        bad += [f"{check.file.path}: {problem}" for problem in check.problems]
     if bad:
         raise CatalogCorruptError(
             f"the catalog is damaged:{''.join(f'\n  {line}' for line in bad)}",
@@ -143,21 +150,27 @@ def verify(
     Raises:
         CatalogError: The catalog may not be read.
     """
-    checks = []
-    for covered in catalog.coverage(catalog_type, nautilus_id):
-        end = -1
-        for file in catalog.files(covered.catalog_type, covered.nautilus_id):
-            check = check_file(catalog, file, deep=deep)
-            if check is None:
-                continue
-            if file.window.start < end:
-                again = (*check.problems, "another file answers for a part of its window too")
-                check = replace(check, problems=again, overlaps=True)
-            else:
-                # A file that is going to be set aside answers for nothing.
-                end = file.window.end if not check.problems else end
-            checks.append(check)
+    places = [(one.catalog_type, one.nautilus_id) for one in catalog.coverage(catalog_type, nautilus_id)]
+    with catalog.pinned(places) as pinned:
+        checks = [check for place in places for check in _verified(catalog, pinned, place, deep=deep)]
     return VerifyReport(tuple(checks), tuple(catalog.strays()))
+
+
+def _verified(
+    catalog: Catalog, pinned: Catalog, place: tuple[CatalogType, str], *, deep: bool
+) -> Iterator[FileCheck]:
+    end = -1
+    for file in pinned.files(*place):
+        check = check_file(catalog, file, deep=deep)
+        if check is None:  # in a catalog that cannot be pinned
+            continue
+        if file.window.start < end:
+            again = (*check.problems, "another file answers for a part of its window too")
+            check = replace(check, problems=again, overlaps=True)
+        else:
+            # A file that is going to be set aside answers for nothing.
+            end = file.window.end if not check.problems else end
+        yield check
 
 
 @dataclass(slots=True)
@@ -171,42 +184,51 @@ class _Findings:
 
 
 def check_file(catalog: Catalog, file: CatalogFile, *, deep: bool = True) -> FileCheck | None:
-    """Return what is found of one file, None where it is gone; see `verify`."""
+    """Return what is found of one file, which may be pinned, None where it is gone; see `verify`.
+
+    The result names the file by its place in the catalog.
+    """
     kind, folder = CatalogType(file.path.parent.parent.name), file.path.parent.name
     nautilus_id = parse_instrument_dir(folder) or folder
+    home = CatalogFile(file.window, catalog.path / "data" / kind / folder / file.path.name)
     for _ in range(_ATTEMPTS):
-        record = read_record(catalog.path, file.path)
         try:
             with file.path.open("rb") as stream:
+                record = _record(catalog, home, stream)
                 found = _read(stream, file.window, (kind, nautilus_id), record, deep=deep)
-                if not found.problems or _is_current(stream, file.path, catalog, record):
+                # Or the record was written, or came to be about another file, while the file was read.
+                if not found.problems or _record(catalog, home, stream) == record:
                     break
         except FileNotFoundError:
             return None
         except PermissionError as exc:
             raise CatalogError(
-                f"{file.path} may not be read: {exc.strerror}",
+                f"{home.path} may not be read: {exc.strerror}",
                 hint="Check the permissions of the catalog's folder.",
             ) from exc
     if found.whole is not None and found.whole != record:
-        _keep(catalog, file, (kind, nautilus_id), found.whole, found.inode)
-    return FileCheck(file, kind, nautilus_id, found.rows, tuple(found.problems), record is not None)
+        _keep(catalog, home, (kind, nautilus_id), found.whole, found.inode)
+    return FileCheck(home, kind, nautilus_id, found.rows, tuple(found.problems), record is not None)
 
 
-def _is_current(stream: BufferedReader, path: Path, catalog: Catalog, record: FileRecord | None) -> bool:
-    """Whether file and record belong together: neither was replaced while they were read."""
-    same = os.fstat(stream.fileno()).st_ino == path.stat().st_ino
-    return same and read_record(catalog.path, path) == record
+def _record(catalog: Catalog, home: CatalogFile, stream: BufferedReader) -> FileRecord | None:
+    """Return the record of an open file, None where there is none or the file was replaced meanwhile."""
+    record = read_record(catalog.path, home.path)
+    # Looked at after the record was read: as the file has its name still, the record is not of a later one.
+    with suppress(FileNotFoundError):
+        if home.path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+            return record
+    return None
 
 
 def _keep(
-    catalog: Catalog, file: CatalogFile, place: tuple[CatalogType, str], record: FileRecord, inode: int
+    catalog: Catalog, home: CatalogFile, place: tuple[CatalogType, str], record: FileRecord, inode: int
 ) -> None:
     """Record a file that was found whole."""
     # Where somebody writes there, or we may not, it stays unrecorded and is checked again.
-    with suppress(CatalogError, FileNotFoundError), catalog.lock(*place, timeout=0):
-        if file.path.stat().st_ino == inode:
-            write_record(catalog.path, file.path, record)
+    with suppress(CatalogError, FileNotFoundError), hold(catalog.path, *place, timeout=0):
+        if home.path.stat().st_ino == inode:
+            write_record(catalog.path, home.path, record)
 
 
 def _read(
@@ -235,7 +257,14 @@ def _read(
         found.problems += _parquet_problems(stream, window, place, record, found, whole=now is not None)
     except (FileNotFoundError, PermissionError):
         raise
-    except (pa.ArrowException, CatalogCorruptError, OSError, ValueError, MemoryError) as exc:
+    except (
+        pa.ArrowException,
+        CatalogCorruptError,
+        CorruptObjectError,
+        OSError,
+        ValueError,
+        MemoryError,
+    ) as exc:
         found.problems.append(f"it cannot be read: {exc or type(exc).__name__}".splitlines()[0])
     if now is not None and not found.problems:
         found.whole = replace(now, rows=found.rows or 0)
@@ -252,18 +281,23 @@ def _parquet_problems(
     whole: bool,
 ) -> list[str]:
     stream.seek(0)
-    if stream.read(len(_MAGIC)) != _MAGIC:
+    if stream.read(len(MAGIC)) != MAGIC:
         return ["it does not begin like a Parquet file"]
+    # First, as pyarrow ends the process over some damaged footers.
+    structure = read_structure(stream)
     with pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=False) as parquet:
         footer = parquet.metadata
         found.rows = footer.num_rows
         problems = [
             *_schema_problems(parquet, place),
             *_count_problems(footer, record, stream.name),
-            *_statistics_problems(footer, window),
         ]
+        # What says where the times are is known of the engine's columns only.
+        if not problems:
+            groups = [_Group(group, parquet.schema.names) for group in structure.row_groups]
+            problems += _statistics_problems(groups, window)
         if whole and not problems:
-            problems += _row_problems(parquet, window)
+            problems += _row_problems(parquet, groups, window)
     return problems
 
 
@@ -291,9 +325,6 @@ def _schema_problems(parquet: pq.ParquetFile, place: tuple[CatalogType, str]) ->
 
 
 def _count_problems(footer: pq.FileMetaData, record: FileRecord | None, name: str) -> Iterator[str]:
-    groups = sum(footer.row_group(index).num_rows for index in range(footer.num_row_groups))
-    if groups != footer.num_rows:
-        yield f"its footer counts {footer.num_rows:,} rows, its row groups {groups:,}"
     origin = provenance_of(footer.metadata, name)
     said = None if origin is None else origin.counts.get("rows")
     if said is not None and said != footer.num_rows:
@@ -302,36 +333,35 @@ def _count_problems(footer: pq.FileMetaData, record: FileRecord | None, name: st
         yield f"it has {footer.num_rows:,} rows, {record.rows:,} were written"
 
 
-def _statistics_problems(footer: pq.FileMetaData, window: Window) -> Iterator[str]:
-    for index in range(footer.num_row_groups):
-        limits = _limits(footer.row_group(index), "ts_init")
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A row group of columns by name."""
+
+    group: RowGroup
+    columns: list[str]
+
+    def limits(self, column: str) -> tuple[int, int] | None:
+        return self.group.chunk(self.columns.index(column)).integers()
+
+
+def _statistics_problems(groups: Sequence[_Group], window: Window) -> Iterator[str]:
+    for index, group in enumerate(groups):
+        limits = group.limits("ts_init")
         if limits is not None and not (window.start <= limits[0] <= limits[1] < window.end):
             yield f"row group {index} has times outside {window}"
 
 
-def _limits(group: pq.RowGroupMetaData, column: str) -> tuple[int, int] | None:
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        if chunk.path_in_schema == column:
-            statistics = chunk.statistics
-            if statistics is None or not statistics.has_min_max:
-                return None
-            return int(statistics.min_raw), int(statistics.max_raw)
-    return None
-
-
-def _row_problems(parquet: pq.ParquetFile, window: Window) -> Iterator[str]:
+def _row_problems(parquet: pq.ParquetFile, groups: Sequence[_Group], window: Window) -> Iterator[str]:
     """Decode everything, a row group at a time; damaged pages raise."""
     last = window.start
-    for index in range(parquet.metadata.num_row_groups):
-        group = parquet.metadata.row_group(index)
+    for index, group in enumerate(groups):
         rows = parquet.read_row_group(index)
         rows.validate(full=True)
-        if rows.num_rows != group.num_rows:
-            yield f"row group {index} has {rows.num_rows:,} rows, the footer says {group.num_rows:,}"
+        if rows.num_rows != group.group.rows:
+            yield f"row group {index} has {rows.num_rows:,} rows, the footer says {group.group.rows:,}"
         for column in ("ts_event", "ts_init"):
             times = rows.column(column).combine_chunks().view(pa.int64()).to_numpy()
-            limits = _limits(group, column)
+            limits = group.limits(column)
             if limits is not None and len(times) and limits != (times.min(), times.max()):
                 yield f"row group {index} has other times of {column} than its statistics say"
         if len(times) and (times[0] < last or np.any(times[1:] < times[:-1])):

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ticklake.catalog import disk
-from ticklake.catalog.cache import Catalog, CatalogFile
+from ticklake.catalog.cache import Catalog, retried
 from ticklake.catalog.integrity import FileCheck, check_file
-from ticklake.catalog.quarantine import remove_other_quarantine
+from ticklake.catalog.listing import CatalogFile
+from ticklake.catalog.quarantine import quarantine_of
 from ticklake.catalog.records import forget_record
+from ticklake.catalog.tidying import remove_file
 from ticklake.types import CatalogType, Window, format_nanos
 
 __all__ = ["PruneReport", "PrunedFile", "prune", "set_aside"]
 
 
 def set_aside(catalog: Catalog, check: FileCheck) -> Path | None:
-    """Move a damaged file to `<root>/.ticklake/damaged`, where nothing reads it.
+    """Move a damaged file and its bad rows to `<root>/.ticklake/damaged`, where nothing reads them.
 
     Args:
         catalog: Its catalog.
@@ -37,12 +40,18 @@ def set_aside(catalog: Catalog, check: FileCheck) -> Path | None:
         if now is None or (not now.problems and not check.overlaps):
             return None
         folder = catalog.path / ".ticklake" / "damaged" / file.path.parent.relative_to(catalog.path / "data")
-        target = folder / f"{file.path.name}.{uuid.uuid4().hex[:8]}"
+        suffix = uuid.uuid4().hex[:8]
+        target = folder / f"{file.path.name}.{suffix}"
+        bad_rows = quarantine_of(catalog.path, check.catalog_type, check.nautilus_id, file.window)
         forget_record(catalog.path, file.path)
         with disk.writing(target):
             disk.make_folder(folder, catalog.path)
+            # These first: where no data file names them, the next holder of the lock removes them.
+            for path in bad_rows:
+                disk.rename(path, folder / f"{path.name}.{suffix}")
             disk.rename(file.path, target)
-            disk.sync_folder(file.path.parent)
+            for changed in {folder, *(path.parent for path in (file.path, *bad_rows))}:
+                disk.sync_folder(changed)
     return target
 
 
@@ -130,12 +139,12 @@ def prune(
     for covered in catalog.coverage(catalog_type, nautilus_id):
         place = covered.catalog_type, covered.nautilus_id
         if dry_run:
-            found = _split(catalog, place, window)
+            found = retried(partial(_split, catalog, place, window))
         elif catalog.files(*place, window):
             with catalog.lock(*place):
                 found = _split(catalog, place, window)
                 for one in found[0]:
-                    _remove(catalog, one)
+                    remove_file(catalog.path, *place, one.file)
         else:
             continue
         removed += found[0]
@@ -154,11 +163,3 @@ def _split(
         else:
             beyond.append(file)
     return inside, beyond
-
-
-def _remove(catalog: Catalog, one: PrunedFile) -> None:
-    forget_record(catalog.path, one.file.path)
-    with disk.writing(one.file.path):
-        disk.remove(one.file.path)
-        disk.sync_folder(one.file.path.parent)
-    remove_other_quarantine(catalog.path, one.catalog_type, one.nautilus_id, one.file.window, keep="")

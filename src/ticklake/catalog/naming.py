@@ -1,4 +1,4 @@
-"""File and folder names of a NautilusTrader catalog. Pure: no file is touched here.
+"""File and folder names of a NautilusTrader catalog, and where two of them are one folder.
 
 A tick file lies at `data/<catalog type>/<instrument folder>/<first>_<last>.parquet`; its name is the closed
 interval of `ts_init` that it answers for.
@@ -7,23 +7,33 @@ interval of `ts_init` that it answers for.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import unquote
 
 from ticklake.errors import CatalogError
 from ticklake.types import NANOS_PER_DAY, Window
 
-__all__ = ["file_name", "instrument_dir", "parse_file_name", "parse_instrument_dir"]
+__all__ = [
+    "engine_dir",
+    "file_name",
+    "instrument_dir",
+    "other_spelling",
+    "parse_file_name",
+    "parse_instrument_dir",
+]
 
 _NANOS_PER_SECOND = 1_000_000_000
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 _POINT = r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3])-([0-5]\d)-([0-5]\d)-(\d{9})Z"
 _NAME = re.compile(rf"{_POINT}_{_POINT}\.parquet", re.ASCII)
 
-# What the `object_store` crate, with which the engine writes, percent-encodes in a path segment besides
-# control characters and what is not ASCII.
-_ENCODED = frozenset('"#%*<>?[]`{|}~')
+# Percent-encoded in a folder's name, besides control characters and what is not ASCII: what `object_store`
+# encodes, the crate with which the engine writes, and what the engine itself loses (it drops `/`, writes `_`
+# for `^`, and makes two folders of a backslash).
+_ENCODED = frozenset('"#%*<>?[]`{|}~') | frozenset("/^\\")
 _LONGEST = 240  # bytes; a lock file of the same name and a suffix has to fit into a segment of 255
 
 
@@ -66,24 +76,28 @@ def _midnight(date: str) -> int:
 
 
 def instrument_dir(nautilus_id: str) -> str:
-    """Return the folder of an instrument, exactly as the engine spells it.
+    """Return the folder of an instrument: one for each id, and for ordinary ids as the engine spells it.
+
+    Where the engine's spelling would be that of another id as well, it is ours: `BTC/USD.KRAKEN` lies in
+    `BTC%2FUSD.KRAKEN` and not in `BTCUSD.KRAKEN`. The engine reads such a folder when it reads all
+    instruments, and lists it by its id; to find it by its id it wants `engine_dir`.
 
     Raises:
-        CatalogError: The engine would lose what the id says (it drops `/`, writes `_` for `^`, makes two
-            folders of a backslash, cannot find control characters again), so that two instruments could
-            share one folder; or the id is no `SYMBOL.VENUE`, or too long for a file name.
+        CatalogError: The id is no `SYMBOL.VENUE`, no text, or too long for a file name.
     """
     symbol, _, venue = nautilus_id.rpartition(".")
     if not symbol or not venue:
-        raise CatalogError(f"{nautilus_id!r} is not a Nautilus instrument id (SYMBOL.VENUE)")
-    lost = sorted({char for char in nautilus_id if char in "/^\\" or ord(char) < 32 or ord(char) == 127})
-    if lost:
         raise CatalogError(
-            f"the engine's catalog cannot keep instrument id {nautilus_id!r} apart from others: it does not "
-            f"preserve {', '.join(map(repr, lost))}",
-            hint="Set nautilus_id to an id without.",
+            f"{nautilus_id!r} is not a Nautilus instrument id (SYMBOL.VENUE)",
+            hint="Set nautilus_id to an id of that form.",
         )
-    folder = "".join(_encoded(char) for char in nautilus_id)
+    try:
+        folder = "".join(_encoded(char) for char in nautilus_id)
+    except UnicodeEncodeError as exc:
+        raise CatalogError(
+            f"instrument id {nautilus_id!r} is no text: it has half of a surrogate pair",
+            hint="Set nautilus_id to an id without.",
+        ) from exc
     if len(folder) > _LONGEST:
         raise CatalogError(
             f"instrument id {nautilus_id[:40]!r}… needs a folder name of {len(folder)} bytes, {_LONGEST} is "
@@ -94,15 +108,63 @@ def instrument_dir(nautilus_id: str) -> str:
 
 
 def _encoded(char: str) -> str:
-    if char.isascii() and char not in _ENCODED:
+    if char.isascii() and char.isprintable() and char not in _ENCODED:
         return char
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+    return "".join(f"%{byte:02X}" for byte in char.encode())
 
 
 def parse_instrument_dir(name: str) -> str | None:
     """Return the Nautilus id of an instrument folder, or None where the name is none of `instrument_dir`."""
-    nautilus_id = unquote(name, errors="surrogateescape")
     try:
+        nautilus_id = unquote(name, errors="strict")
         return nautilus_id if instrument_dir(nautilus_id) == name else None
-    except CatalogError:
+    except (CatalogError, UnicodeDecodeError):
         return None
+
+
+def engine_dir(nautilus_id: str) -> str:
+    """Return the folder in which the engine looks for an instrument that it is asked for by its id.
+
+    Several ids may have the same; what is in one such folder must be of one instrument.
+
+    Raises:
+        CatalogError: As `instrument_dir`; or the engine does not find again what it writes of that id,
+            because it has a backslash, control characters, or nothing but `/` and `.`.
+    """
+    folder = instrument_dir(nautilus_id).replace("%2F", "").replace("%5E", "_")
+    if folder in (".", "..") or any(
+        char == "\\" or not char.isprintable() for char in nautilus_id if char.isascii()
+    ):
+        raise CatalogError(
+            f"the engine cannot find instrument id {nautilus_id!r} in a catalog",
+            hint="Set nautilus_id to one of printable characters without a backslash.",
+        )
+    return folder
+
+
+def other_spelling(folder: Path) -> str | None:
+    """Return the other name of its parent folder under which a folder is to be found, if there is one.
+
+    That is so where the file system takes names for equal that differ in case or Unicode form, and where
+    somebody linked two folders: two instruments would share one.
+
+    Raises:
+        OSError: The folders cannot be looked at.
+    """
+    try:
+        there = folder.stat()
+    except FileNotFoundError:
+        return None
+    with os.scandir(folder.parent) as entries:
+        for entry in entries:
+            same = entry.inode() == there.st_ino or entry.is_symlink()
+            if entry.name != folder.name and same and _is(entry, there):
+                return entry.name
+    return None
+
+
+def _is(entry: os.DirEntry[str], there: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(Path(entry.path).stat(), there)
+    except FileNotFoundError:  # a link to nowhere
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -96,6 +96,30 @@ class Provenance:
         of_reasons = {f"{_QUARANTINED}{reason}": n for reason, n in quarantined.items()}
         of_notes = {f"{_NOTE}{note}": n for note, n in notes.items()}
         return replace(self, counts={**counts, **of_reasons, **of_notes})
+
+    @property
+    def origin(self) -> Self:
+        """The same without what differs from window to window: sources, counts and quarantine."""
+        return replace(self, sources=(), counts={}, quarantine="")
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], quarantine: str) -> Self:
+        """Return the provenance of a file that is made of others of one origin.
+
+        Each source is named once and counts are summed. So `read` and `outside` count a row twice where two
+        parts read the row group that it is in; `read = written + quarantined + outside` holds as it does of
+        each part.
+
+        Args:
+            parts: Where the parts come from, in order of time.
+            quarantine: Name of the file that keeps the quarantined rows of all of them.
+        """
+        counts: dict[str, int] = {}
+        for part in parts:
+            for name, count in part.counts.items():
+                counts[name] = counts.get(name, 0) + count
+        sources = dict.fromkeys(source for part in parts for source in part.sources)
+        return replace(parts[0], sources=tuple(sources), counts=counts, quarantine=quarantine)
 
     def to_json(self) -> str:
         """Return the footer's text: compact, keys in order, so that equal provenance is equal text."""

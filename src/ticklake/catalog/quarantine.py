@@ -17,12 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.catalog import disk
-from ticklake.catalog.naming import file_name, instrument_dir
+from ticklake.catalog.listing import scan
+from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name
 from ticklake.catalog.writer import AtomicFile
 from ticklake.errors import CatalogError
 from ticklake.types import CatalogType, Window
 
-__all__ = ["quarantine_folder", "remove_other_quarantine", "write_quarantine"]
+__all__ = [
+    "quarantine_folder",
+    "quarantine_of",
+    "quarantined_windows",
+    "remove_other_quarantine",
+    "write_quarantine",
+]
 
 
 def quarantine_folder(root: Path, catalog_type: CatalogType, nautilus_id: str) -> Path:
@@ -79,11 +86,25 @@ def remove_other_quarantine(
     """
     folder = quarantine_folder(root, catalog_type, nautilus_id)
     with disk.writing(folder):
-        others = [path for path in folder.glob(f"{_stem(window)}.*parquet") if path.name != keep]
+        others = [
+            path for path in quarantine_of(root, catalog_type, nautilus_id, window) if path.name != keep
+        ]
         for path in others:
             disk.remove(path)
         if others:
             disk.sync_folder(folder)
+
+
+def quarantine_of(root: Path, catalog_type: CatalogType, nautilus_id: str, window: Window) -> list[Path]:
+    """Return the files with the bad rows of a window: that which its data file names, and what was left."""
+    return list(quarantine_folder(root, catalog_type, nautilus_id).glob(f"{_stem(window)}.*parquet"))
+
+
+def quarantined_windows(root: Path, catalog_type: CatalogType, nautilus_id: str) -> list[Window]:
+    """Return the windows of which bad rows are kept, in order."""
+    names = {entry.name for entry in scan(quarantine_folder(root, catalog_type, nautilus_id))}
+    windows = {parse_file_name(f"{name.partition('.')[0]}.parquet") for name in names}
+    return sorted(window for window in windows if window is not None)
 
 
 def _stem(window: Window) -> str:

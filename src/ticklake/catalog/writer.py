@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.catalog import disk
-from ticklake.catalog.naming import file_name, instrument_dir, parse_file_name
+from ticklake.catalog.naming import file_name, instrument_dir, other_spelling, parse_file_name
 from ticklake.catalog.provenance import FOOTER_KEY, Provenance
 from ticklake.catalog.schema import schema
 from ticklake.errors import CatalogConflictError, CatalogError
@@ -65,6 +65,7 @@ class AtomicFile:
         guard: Called now and again before the commit; raises where the target may not be written.
 
     Raises:
+        CatalogConflictError: The target's folder goes by another name as well.
         CatalogError: The file system refused, or the guard did.
     """
 
@@ -75,6 +76,7 @@ class AtomicFile:
         temporaries = root / ".ticklake" / "tmp"
         with disk.writing(root):
             self._guard()
+            _refuse_shared_folder(target.parent)
             disk.make_folder(temporaries, root)
             remove_stale_temporaries(root)
             self._path, self.stream = disk.create_locked(temporaries, _TEMPORARY)
@@ -116,6 +118,15 @@ class AtomicFile:
         self.discard()
 
 
+def _refuse_shared_folder(folder: Path) -> None:
+    if (other := other_spelling(folder)) is not None:
+        raise CatalogConflictError(
+            f"{folder} is the folder {other} as well: two instruments would share one",
+            hint="Give one of the two another nautilus_id; or use a catalog on a file system that tells "
+            "upper from lower case.",
+        )
+
+
 class CatalogWriter:
     """Writes the file that answers for one window of one instrument and catalog type.
 
@@ -132,7 +143,8 @@ class CatalogWriter:
         catalog_type: What the rows are.
         spec: The instrument and its precisions.
         window: The `ts_init` the file answers for; `[start, end)` in nanoseconds, UTC.
-        replace: Replace the file of the very same window where there is one.
+        replace: Replace the files that lie inside the window: that of the very same window in the same
+            instant, others by being superseded (see `listing`).
         row_group_rows: Rows of a row group.
 
     Raises:
@@ -260,20 +272,20 @@ def _check_free(target: Path, window: Window, *, replace: bool) -> None:
     """Refuse a second answer for any part of a window.
 
     Raises:
-        CatalogConflictError: Another file answers for a part of it; or one of this name exists and is not to
-            be replaced.
+        CatalogConflictError: Another file answers for a part of it, and reaches beyond it or is not to be
+            replaced.
     """
     for name in _names(target.parent):
         other = parse_file_name(name)
-        if other is None or other.intersect(window) is None:
+        common = None if other is None else other.intersect(window)
+        if common is None or (replace and common == other):
             continue
-        if name != target.name:
-            raise CatalogConflictError(
-                f"{target.parent / name} already answers for a part of {window}",
-                hint="Write what the catalog says is missing, or replace the file under its own name.",
-            )
-        if not replace:
+        if name == target.name:
             raise CatalogConflictError(f"{target} exists already", hint="Use refresh to replace it.")
+        raise CatalogConflictError(
+            f"{target.parent / name} already answers for a part of {window}",
+            hint="Write what the catalog says is missing, or replace the file under its own name.",
+        )
 
 
 def _version() -> str:

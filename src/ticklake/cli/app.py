@@ -266,12 +266,19 @@ def backtest(
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.progress import backtest_progress
-    from ticklake.cli.render import print_notes, print_runs
+    from ticklake.cli.render import print_notes, print_runs, print_strategy
 
     with backtest_progress(enabled=not (quiet or as_json)) as callbacks:
         from ticklake.backtesting import backtest as run_backtest
 
-        run = run_backtest(config, refresh=refresh, offline=offline, in_process=in_process, **callbacks)
+        run = run_backtest(
+            config,
+            refresh=refresh,
+            offline=offline,
+            in_process=in_process,
+            on_import=print_strategy,
+            **callbacks,
+        )
     print_notes(run)
     if as_json:
         print_json(run.summary)

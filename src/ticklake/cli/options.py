@@ -22,7 +22,8 @@ def storage_from(options: Iterable[str] | None) -> dict[str, str]:
     for option in options or ():
         key, separator, value = option.partition("=")
         if not separator:
-            raise ConfigError(f"--storage wants KEY=VALUE, found {option!r}", hint=_storage_hint())
+            # Not what was found: it may be a secret.
+            raise ConfigError("--storage wants KEY=VALUE, found a text without =", hint=_storage_hint())
         pairs[key.strip().replace("-", "_")] = value
     return pairs
 

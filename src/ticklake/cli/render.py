@@ -16,6 +16,7 @@ from ticklake.cli.console import format_bytes, print_note, print_warning, stdout
 if TYPE_CHECKING:
     from ticklake.backtesting import Run
     from ticklake.catalog import Coverage, VerifyReport
+    from ticklake.catalog.compaction import CompactReport
     from ticklake.catalog.doctor import Finding
     from ticklake.catalog.maintenance import PruneReport
     from ticklake.fetching import FetchPlan, FetchReport, WindowReport
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "coverage_dict",
+    "print_compact_report",
     "print_coverage",
     "print_fetch_plan",
     "print_fetch_report",
@@ -36,6 +38,7 @@ __all__ = [
     "print_prune_report",
     "print_repair",
     "print_runs",
+    "print_strategy",
     "print_synthetic_lake",
     "print_verify_report",
     "synthetic_lake_dict",
@@ -226,6 +229,31 @@ def print_repair(report: RepairReport) -> None:
     print_findings(report.fetched)
 
 
+def print_compact_report(report: CompactReport) -> None:
+    """Print which files of a catalog were joined, or would be."""
+    console = stdout()
+    rows = [
+        (
+            one.catalog_type.value,
+            one.nautilus_id,
+            _clock(one.joined.window.start),
+            _clock(one.joined.window.end),
+            f"{len(one.files):,}",
+            f"{one.rows:,}",
+        )
+        for one in report.joined
+    ]
+    if rows:
+        title = "Would join (UTC)" if report.dry_run else "Joined (UTC)"
+        columns = ("type", "instrument", "start", "end", "files", "rows")
+        _show(console, title, columns, rows, right=("files", "rows"))
+    for left in report.left:
+        print_note(f"{left.file.path} is left as it is: {left.reason}")
+    verb = "would be joined" if report.dry_run else "joined"
+    count = sum(len(one.files) for one in report.joined)
+    console.print(f"{count:,} file{'s' * (count != 1)} {verb} into {len(rows):,}.")
+
+
 def print_prune_report(report: PruneReport) -> None:
     """Print what was removed from a catalog, or would be."""
     console = stdout()
@@ -262,6 +290,11 @@ def print_findings_of_doctor(findings: Iterable[Finding], versions: Mapping[str,
     for finding in findings:
         mark = "[red]wrong[/]" if finding.wrong else "[green]fine[/] "
         console.print(f"{mark} {finding.check}: {escape(finding.text)}", soft_wrap=True)
+
+
+def print_strategy(path: str, file: str) -> None:
+    """Print on stderr whose code is about to run, and where it is."""
+    print_note(f"strategy {path} from {file}")
 
 
 def tick_file_dict(found: TickFile) -> dict[str, Any]:

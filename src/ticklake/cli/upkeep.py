@@ -119,26 +119,65 @@ def prune(
 
 
 @app.command()
-def doctor(
-    target: Annotated[Path, typer.Argument(help="Folder of the catalog, or a run config that names it.")],
+def compact(
+    catalog: Annotated[Path, typer.Argument(help="Folder of the catalog.")],
     *,
+    catalog_type: TypeOption = None,
+    nautilus_id: IdOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for strays, leftovers, locks, wrong permissions, little space and a wrong clock. Changes nothing.
+    """Join the files of a UTC day whose windows touch into one; the rows stay what they are.
 
-    Exits 1 if something is to be done. What the files hold is for `verify` to check.
+    Others may fetch and run meanwhile.
 
-    Example: `ticklake doctor catalog`
+    Example: `ticklake compact catalog --dry-run`
     """
-    from ticklake.catalog.doctor import examine
+    from ticklake.catalog.compaction import compact as compact_catalog
+    from ticklake.cli.console import print_json
+    from ticklake.cli.progress import work
+    from ticklake.cli.render import print_compact_report
+
+    store, _ = _catalog_of(catalog)
+    with work(f"compacting {store.path}", enabled=not as_json):
+        report = compact_catalog(store, _type(catalog_type), nautilus_id, dry_run=dry_run)
+    if as_json:
+        print_json({"catalog": str(store.path), **report.to_dict()})
+    else:
+        print_compact_report(report)
+
+
+@app.command()
+def doctor(
+    target: Annotated[Path, typer.Argument(help="A run config, or the folder of a catalog alone.")],
+    *,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Connect to nothing: look at this machine only.", metavar="")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for strays, leftovers, locks, wrong permissions, little space, a wrong clock and wrong versions.
+
+    With a run config, the stores of its lake are asked too: credentials, network and clock. Changes nothing
+    and imports no strategy. Exits 1 if something is to be done. What the files hold is for `verify` to check.
+
+    Example: `ticklake doctor run.yaml`
+    """
+    from ticklake.catalog.doctor import check_versions, examine
     from ticklake.cli.console import print_json
     from ticklake.cli.render import print_findings_of_doctor
 
-    catalog, _ = _catalog_of(target)
-    findings = examine(catalog)
+    settings, path = _settings_of(target)
+    findings = check_versions()
+    if settings is not None and not offline:
+        from ticklake.lake.doctor import examine_lake
+
+        findings += examine_lake(settings)
+    if path.is_dir():  # a run config may be looked at before its first fetch
+        findings += examine(_catalog_at(path))
     wrong = any(finding.wrong for finding in findings)
     if as_json:
-        document = {"catalog": str(catalog.path), "versions": _versions(), "healthy": not wrong}
+        document = {"catalog": str(path), "versions": _versions(), "healthy": not wrong}
         print_json({**document, "findings": [finding.to_dict() for finding in findings]})
     else:
         print_findings_of_doctor(findings, _versions())
@@ -148,23 +187,35 @@ def doctor(
 
 def _versions() -> dict[str, str]:
     import platform
-    from importlib.metadata import version
 
-    packages = ("ticklake", "nautilus_trader", "pyarrow", "obstore")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    from ticklake.versions import installed
+
+    return {"python": platform.python_version(), **installed()}
 
 
 def _catalog_of(target: Path) -> tuple[Catalog, RunConfig | None]:
     """Return the catalog that a folder is or a run config names, and that config."""
-    from ticklake.catalog import Catalog
+    settings, path = _settings_of(target)
+    return _catalog_at(path), settings
+
+
+def _settings_of(target: Path) -> tuple[RunConfig | None, Path]:
+    """Return the run config, where it is one, and the folder of the catalog, which need not be there."""
     from ticklake.config import load_config
+
+    if target.is_dir():
+        return None, target
+    settings = load_config(target)
+    return settings, settings.catalog
+
+
+def _catalog_at(path: Path) -> Catalog:
+    from ticklake.catalog import Catalog
     from ticklake.errors import ConfigError
 
-    settings = None if target.is_dir() else load_config(target)
-    path = target if settings is None else Path(settings.catalog)
     if not path.is_dir():
         raise ConfigError(f"there is no catalog folder {path}")
-    return Catalog(path), settings
+    return Catalog(path)
 
 
 def _type(name: str | None) -> CatalogType | None:

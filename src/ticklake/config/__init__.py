@@ -22,6 +22,7 @@ from ticklake.config.models import (
     VenueConfig,
     WindowConfig,
 )
+from ticklake.config.urls import public_host
 
 __all__ = [
     "DialectConfig",
@@ -41,5 +42,6 @@ __all__ = [
     "parse_definition",
     "parse_dialect",
     "parse_storage",
+    "public_host",
     "read_values",
 ]

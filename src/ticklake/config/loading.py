@@ -6,6 +6,7 @@ Every error names the key's path, what was found and what is allowed; all errors
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,12 @@ _EXAMPLE = "Begin it with lake, window and instruments; docs/config.md lists all
 
 
 class _Loader(yaml.SafeLoader):
-    """`SafeLoader` that refuses duplicate keys and leaves times as text (PyYAML cuts them to us)."""
+    """`SafeLoader` that refuses tags and duplicate keys and leaves times as text (PyYAML cuts them to us)."""
+
+    def fetch_tag(self) -> None:
+        raise yaml.scanner.ScannerError(
+            None, None, "a value that begins with ! must stand in quotes", self.get_mark()
+        )
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Keys are looked at as they are written: merge keys (`<<`) put more of them into the node later.
@@ -86,27 +92,34 @@ def read_values(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"cannot read the config {path}: {exc}") from exc
     kind = "JSON" if path.suffix == ".json" else "YAML"
+    problem = ""
     try:
-        # yaml.load with a SafeLoader subclass constructs plain values only.
         values = (
             json.loads(text, object_pairs_hook=_without_duplicates)
             if kind == "JSON"
-            else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+            else _Loader(text).get_single_data()
         )
     except yaml.MarkedYAMLError as exc:
-        raise ConfigError(f"{path} is not valid {kind}: {_marked(exc)}") from exc
+        problem = _marked(exc)
     except (yaml.YAMLError, ValueError) as exc:
-        raise ConfigError(f"{path} is not valid {kind}: {exc}") from exc
+        problem = str(exc)
+    if problem:
+        # Raised here and not above: the cause shows the line, and a secret in it.
+        raise ConfigError(f"{path} is not valid {kind}: {problem}")
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {_kind(values)}, not a mapping of config keys", hint=_EXAMPLE)
     return values
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:
-    # PyYAML's own text would show the line, and a secret in it.
+    # PyYAML's own text would show the line.
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return where + ", ".join(text for text in (error.context, error.problem) if text)
+    return where + ", ".join(_NAMED.sub(r"\1", text) for text in (error.context, error.problem) if text)
+
+
+# What begins with * or & names an alias or an anchor; but a secret may begin so, too.
+_NAMED = re.compile(r"\b(alias|anchor) ['\"].*['\"]")
 
 
 def parse_config(values: Mapping[str, Any], *, source: str = "the config") -> RunConfig:
@@ -153,8 +166,9 @@ def _validate[M: BaseModel](model: type[M], values: Mapping[str, Any], source: s
     try:
         return model.model_validate(dict(values))
     except ValidationError as exc:
-        # Pydantic's own text would show the inputs, secrets among them.
-        raise ConfigError(_explain(exc, model, source)) from None
+        problems = _explain(exc, model, source)
+    # Not in the handler: pydantic's error knows the inputs, secrets among them.
+    raise ConfigError(problems)
 
 
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:

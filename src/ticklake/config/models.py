@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from ticklake.config.urls import is_folder, public_host
 from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
 
 __all__ = [
@@ -90,6 +91,8 @@ def _at_least(shortest: str, longest: str | None = None) -> AfterValidator:
 
 
 def _at_home(path: Path) -> Path:
+    if not is_folder(path):
+        raise ValueError("this has to be a folder of this machine, not a URL")
     try:
         return path.expanduser()
     except RuntimeError as exc:
@@ -123,11 +126,33 @@ def _object_path(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    if "://" in value:
+        public_host(value)
+    return value
+
+
+def _sendable(secret: SecretStr) -> SecretStr:
+    # The client ends the request, and not with an error, where one of these goes into a header.
+    value = secret.get_secret_value()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("holds a line break or another character that no request can carry")
+    return secret
+
+
+def _key_file(path: Path) -> Path:
+    if str(path).lstrip().startswith("{"):
+        raise ValueError("is the content of a key file; give its path")
+    return path
+
+
 Nanos = Annotated[
     int,
     BeforeValidator(_parse_duration),
     PlainSerializer(_format_duration, return_type=str),
 ]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Secret = Annotated[SecretStr, AfterValidator(_sendable)]
 UserPath = Annotated[Path, AfterValidator(_at_home)]
 Timestamp = Annotated[
     int,
@@ -143,11 +168,14 @@ ObjectPath = Annotated[str, AfterValidator(_object_path)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is not valid may be a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class StorageConfig(_Model):
     """How to reach an object store. What is not given comes from the cloud's standard environment.
+
+    A pickle leaves the secrets out: where it is read, they come from the environment.
 
     Attributes:
         endpoint: Base URL of the service instead of the cloud's own (an emulator, a proxy, MinIO).
@@ -167,24 +195,31 @@ class StorageConfig(_Model):
         max_concurrency: Requests under way at once.
     """
 
-    endpoint: str | None = None
+    endpoint: PublicUrl | None = None
     region: str | None = None
     anonymous: bool = False
     allow_http: bool = False
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
-    session_token: SecretStr | None = None
-    service_account: Path | None = None
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    service_account: Annotated[Path, AfterValidator(_key_file)] | None = None
     account_name: str | None = None
-    account_key: SecretStr | None = None
-    sas_token: SecretStr | None = None
-    bearer_token: SecretStr | None = None
+    account_key: Secret | None = None
+    sas_token: Secret | None = None
+    bearer_token: Secret | None = None
     timeout: Annotated[Nanos, _at_least("1ms")] = 30 * 1_000_000_000
     connect_timeout: Annotated[Nanos, _at_least("1ms")] = 5 * 1_000_000_000
     max_retries: int = Field(default=5, ge=0, le=100)
     retry_timeout: Nanos = 60 * 1_000_000_000
     retry_wait: Nanos = 1_000_000_000
     max_concurrency: int = Field(default=8, ge=1, le=256)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        secret = {name for name, value in state["__dict__"].items() if isinstance(value, SecretStr)}
+        state["__dict__"] = state["__dict__"] | dict.fromkeys(secret)
+        state["__pydantic_fields_set__"] = state["__pydantic_fields_set__"] - secret
+        return state
 
 
 class LayoutConfig(_Model):
@@ -211,8 +246,8 @@ class LakeConfig(_Model):
         partition_slack: How far `ts_init` may lie outside the UTC day that a row is filed under.
     """
 
-    ticks: str
-    instruments: str | None = None
+    ticks: PublicUrl
+    instruments: PublicUrl | None = None
     layout: Annotated[
         Annotated[Literal["default", "hive"], Tag("(name)")] | Annotated[LayoutConfig, Tag("(templates)")],
         Discriminator(lambda value: "(name)" if isinstance(value, str) else "(templates)"),

@@ -4,6 +4,7 @@ from ticklake.conversion.converter import Conversion, Converter, convert
 from ticklake.conversion.dialects import BookDialect, Dialect, TradesDialect, nanos, nanos_per_unit, recognise
 from ticklake.conversion.order import Orderer
 from ticklake.conversion.quality import ConversionCounts, Note, Reason
+from ticklake.conversion.repeats import Repeats
 
 __all__ = [
     "BookDialect",
@@ -14,6 +15,7 @@ __all__ = [
     "Note",
     "Orderer",
     "Reason",
+    "Repeats",
     "TradesDialect",
     "convert",
     "nanos",

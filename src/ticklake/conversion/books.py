@@ -70,8 +70,11 @@ def snapshots(
     size_columns = (*dialect.bid_size, *dialect.ask_size)
     price = _numbers(batch, price_columns, spec.price_precision, PRICE_MAX)
     size = _numbers(batch, size_columns, spec.size_precision, SIZE_MAX)
+    gap = np.zeros(batch.num_rows, np.bool_)
     if price.faults.any() or size.faults.any():
         absent = _is_absent(price.faults) | _is_absent(size.faults)
+        for side in (absent[:, : dialect.depth], absent[:, dialect.depth :]):
+            gap |= (side[:, :-1] & ~side[:, 1:]).any(axis=1)
         for numbers, columns in ((price, price_columns), (size, size_columns)):
             numbers.faults[absent] = 0
             numbers.raw[absent] = 0
@@ -82,7 +85,7 @@ def snapshots(
         pa.FixedSizeListArray.from_arrays(decimal_array(numbers.raw), 2 * dialect.depth)
         for numbers in (price, size)
     )
-    return *lists, _remarkable(price.values, dialect.depth)
+    return *lists, _remarkable(price.values, dialect.depth) | {Note.LEVEL_GAP: gap}
 
 
 class _Numbers(NamedTuple):

@@ -40,8 +40,10 @@ from ticklake.conversion.kernels import (
 )
 from ticklake.conversion.order import Orderer
 from ticklake.conversion.quality import ConversionCounts, Note, Reason, Verdict
+from ticklake.conversion.repeats import Repeats
 from ticklake.errors import ConversionError
-from ticklake.types import BookAs, CatalogType, DataType, InstrumentSpec, Moment, Window
+from ticklake.parquet.footers import read_footer_of_file
+from ticklake.types import NANOS_PER_DAY, BookAs, CatalogType, DataType, InstrumentSpec, Moment, Window
 
 __all__ = ["Conversion", "Converter", "convert"]
 
@@ -140,6 +142,7 @@ class Converter:
         watermark: int | None,
         first_row: int = 0,
         window: Window | None = None,
+        reach: Window | None = None,
         undated: int | None = None,
         url: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
@@ -151,6 +154,7 @@ class Converter:
             watermark: The least `ts_init` (ns) that a later piece can still bring; None where none follows.
             first_row: Position of the piece's first row in its source file.
             window: Keeps the rows whose `ts_init` lies in it; None keeps all.
+            reach: Where a `ts_init` of the file can lie; it is not usable elsewhere. None allows any.
             undated: Stands in for a `ts_init` that is not usable, so that such a row counts to one window
                 only; None counts it to each.
             url: Where the rows come from, for errors.
@@ -161,7 +165,7 @@ class Converter:
             PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
         """
         canonical = self.prepare(
-            source, dialect, first_row=first_row, window=window, undated=undated, url=url
+            source, dialect, first_row=first_row, window=window, reach=reach, undated=undated, url=url
         )
         yield from self.finish(self._orderer.push(canonical, watermark))
 
@@ -177,6 +181,7 @@ class Converter:
         *,
         first_row: int = 0,
         window: Window | None = None,
+        reach: Window | None = None,
         undated: int | None = None,
         url: str | None = None,
     ) -> pa.Table:
@@ -186,8 +191,9 @@ class Converter:
         """
         table = pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source
         parts = []
-        for batch in table.to_batches(max_chunksize=self._block_rows):
-            parts += self._prepare(without_views(batch), dialect, first_row, window, undated, url)
+        for batch in map(without_views, table.to_batches(max_chunksize=self._block_rows)):
+            times = _Times.read(batch, dialect, reach)
+            parts += self._prepare(batch, dialect, times, first_row, window, undated, url)
             first_row += batch.num_rows
         return pa.Table.from_batches(parts, self._canonical_schema)
 
@@ -210,12 +216,12 @@ class Converter:
         self,
         batch: pa.RecordBatch,
         dialect: Dialect,
+        times: _Times,
         first_row: int,
         window: Window | None,
         undated: int | None,
         url: str | None,
     ) -> list[pa.RecordBatch]:
-        times = _Times.read(batch, dialect)
         self.counts.read += batch.num_rows
         rows = np.arange(first_row, first_row + batch.num_rows)
         if window is not None:
@@ -233,6 +239,7 @@ class Converter:
             if isinstance(dialect, TradesDialect)
             else self._snapshots(batch, dialect, times, verdict)
         )
+        notes[Note.EVENT_TIME] = times.apart()
         canonical = pa.RecordBatch.from_arrays(columns, schema=self._canonical_schema)
         if verdict.any_bad:
             if self._on_bad_row == "fail":
@@ -286,39 +293,60 @@ class _Times:
 
     event: Ints
     init: Ints
-    bad: tuple[tuple[str, Mask, Mask], ...]
-    """Time column, where it is null, where it is out of range; the clock's column first."""
+    bad: tuple[tuple[str, Reason, Mask], ...]
+    """Time column, reason and where it holds; those of the clock's column first."""
+    undated: Mask
+    """Where `init` is not usable."""
 
     @classmethod
-    def read(cls, batch: pa.RecordBatch, dialect: Dialect) -> _Times:
-        nanos, bad = [], []
-        for name in dict.fromkeys((dialect.time_column, dialect.ts_event)):
-            column = batch.column(name)
-            values, null, outside = times_to_nanos(column, nanos_per_unit(dialect, column.type))
-            nanos.append(values)
-            bad.append((name, null, outside))
-        return cls(event=nanos[-1], init=nanos[0], bad=tuple(bad))
+    def read(cls, batch: pa.RecordBatch, dialect: Dialect, reach: Window | None) -> _Times:
+        init, bad = _read_times(batch, dialect, dialect.time_column)
+        undated = bad[0][-1] | bad[1][-1]
+        if reach is not None and len(init) and (init.min() < reach.start or init.max() >= reach.end):
+            far = ~undated & ((init < reach.start) | (init >= reach.end))
+            bad.append((dialect.time_column, Reason.FAR_FROM_DAY, far))
+            undated |= far
+            init = np.where(far, 0, init)
+        event = init
+        if dialect.ts_event != dialect.time_column:
+            event, more = _read_times(batch, dialect, dialect.ts_event)
+            bad += more
+        return cls(event, init, tuple(bad), undated)
 
     def within(self, window: Window, undated: int | None) -> Mask:
         """Return which rows lie in the window; `undated` tells of those without a usable `ts_init`."""
-        _, null, outside = self.bad[0]
         inside: Mask = (self.init >= window.start) & (self.init < window.end)
-        if (unusable := null | outside).any():
-            inside[unusable] = undated is None or window.start <= undated < window.end
+        if self.undated.any():
+            inside[self.undated] = undated is None or window.start <= undated < window.end
         return inside
 
     def pick(self, mask: Mask) -> _Times:
-        bad = tuple((name, null[mask], outside[mask]) for name, null, outside in self.bad)
-        return _Times(self.event[mask], self.init[mask], bad)
+        bad = tuple((name, reason, where[mask]) for name, reason, where in self.bad)
+        return _Times(self.event[mask], self.init[mask], bad, self.undated[mask])
 
     def judge(self, verdict: Verdict) -> None:
-        for name, null, outside in self.bad:
-            verdict.flag(null, Reason.NULL_TIME, name)
-            verdict.flag(outside, Reason.TIME_OUT_OF_RANGE, name)
+        for name, reason, where in self.bad:
+            verdict.flag(where, reason, name)
+
+    def apart(self) -> Mask:
+        """Return where the two times are more than a day from each other."""
+        late = self.init - self.event
+        if late.min() >= -NANOS_PER_DAY and late.max() <= NANOS_PER_DAY:
+            return np.zeros(len(late), np.bool_)
+        apart: Mask = np.abs(late) > NANOS_PER_DAY
+        return apart
 
     def arrays(self) -> tuple[pa.Array, pa.Array]:
         """Return `ts_event` and `ts_init` as the catalog has them."""
         return timestamp_array(self.event), timestamp_array(self.init)
+
+
+def _read_times(
+    batch: pa.RecordBatch, dialect: Dialect, name: str
+) -> tuple[Ints, list[tuple[str, Reason, Mask]]]:
+    column = batch.column(name)
+    nanos, null, outside = times_to_nanos(column, nanos_per_unit(dialect, column.type))
+    return nanos, [(name, Reason.NULL_TIME, null), (name, Reason.TIME_OUT_OF_RANGE, outside)]
 
 
 def _book_rows(depth: int) -> int:
@@ -395,6 +423,11 @@ def convert(
                 batch, meaning, watermark=0, first_row=converter.counts.read, window=within, url=url
             )
     converted += converter.flush()
+    if not converter.data_type.is_book:
+        repeats = Repeats()
+        for trades in converted:
+            repeats.add(trades)
+        converter.counts.notes += repeats.counts()
     bad = converter.quarantined
     return Conversion(
         table=pa.Table.from_batches(converted, converter.schema),
@@ -407,12 +440,12 @@ def _opened(source: object, url: str | None) -> Any:
     """Return the source as a `ParquetFile` or a `RecordBatchReader`; both are context managers."""
     try:
         if url is not None:
-            return pq.ParquetFile(url)
+            return pq.ParquetFile(url, metadata=read_footer_of_file(url))
         if hasattr(source, "__arrow_c_stream__"):
             return pa.RecordBatchReader.from_stream(source)
         if hasattr(source, "__arrow_c_array__"):
             return pa.table(source).to_reader()
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise _unreadable(exc, url) from exc
     raise TypeError(
         f"cannot convert a {type(source).__name__}; give the path of a Parquet file, an Arrow table, record "
@@ -423,7 +456,7 @@ def _opened(source: object, url: str | None) -> Any:
 def _batches(rows: Any, columns: tuple[str, ...], url: str | None) -> Iterator[pa.RecordBatch]:
     try:
         yield from rows.iter_batches(columns=list(columns)) if isinstance(rows, pq.ParquetFile) else rows
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise _unreadable(exc, url) from exc
 
 

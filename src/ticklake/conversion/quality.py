@@ -26,6 +26,8 @@ class Reason(StrEnum):
     NULL_TIME = "null_time"
     TIME_OUT_OF_RANGE = "time_out_of_range"
     """Before 1970 or after 2262."""
+    FAR_FROM_DAY = "far_from_day"
+    """Further outside the day of its file than the slack: no window would look for it there."""
     NULL_PRICE = "null_price"
     NULL_SIZE = "null_size"
     NOT_FINITE = "not_finite"
@@ -53,6 +55,14 @@ class Note(StrEnum):
     """The levels of a side do not get worse from one to the next."""
     EMPTY_BOOK = "empty_book"
     """The snapshot has no level at all."""
+    LEVEL_GAP = "level_gap"
+    """A level is absent that has one behind it on its side."""
+    EVENT_TIME = "event_time"
+    """`ts_event` is more than a day from `ts_init`."""
+    REPEATED_TRADE = "repeated_trade"
+    """The trade came shortly before, with the same id and content."""
+    REUSED_TRADE_ID = "reused_trade_id"
+    """Another trade shortly before has its id."""
 
 
 _FAULT_OF_PRICE = {
@@ -247,6 +257,8 @@ def _explain(reason: Reason, spec: InstrumentSpec) -> str:
     return {
         Reason.NULL_TIME: "but a row needs its time",
         Reason.TIME_OUT_OF_RANGE: "which lies before 1970 or after 2262",
+        Reason.FAR_FROM_DAY: "which is further outside the day of its file than lake.partition_slack; it may "
+        "have another unit",
         Reason.NULL_PRICE: "but a trade needs a price",
         Reason.NULL_SIZE: "but a trade needs a size",
         Reason.NOT_FINITE: "which is not a finite number",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ticklake.catalog import Provenance
-from ticklake.conversion import ConversionCounts
+from ticklake.conversion import ConversionCounts, Reason
 from ticklake.errors import ConversionError
 from ticklake.fetching.model import FetchRequest
 
@@ -16,7 +16,9 @@ __all__ = ["BadRows", "OnBadRow"]
 
 type OnBadRow = Literal["fail", "quarantine"]
 
-_MEND = "Correct the source or the instrument's precision and read it again with refresh (--refresh)"
+_AGAIN = "and read it again with refresh (--refresh)"
+_MEND = f"Correct the source or the instrument's precision {_AGAIN}"
+_MEND_SLACK = f"Correct the source, or lake.partition_slack if its rows belong there, {_AGAIN}"
 
 
 class BadRows:
@@ -69,10 +71,12 @@ class BadRows:
             return
         total = kept + Counter({reason.value: count for reason, count in now.quarantined.items()})
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in total.most_common())
+        slack = Reason.FAR_FROM_DAY in total
         held = f" ({kept.total():,} of them in files of the catalog)" if kept else ""
         raise ConversionError(
             f"more than {self._allowed:,} rows cannot be converted: {reasons}{held}",
             instrument=None if request is None else str(request.key),
             data_type=None if request is None else str(request.data_type),
-            hint=f"{_MEND}, or raise max_bad_rows. To see the first of them, set on_bad_row: fail",
+            hint=f"{_MEND_SLACK if slack else _MEND}, or raise max_bad_rows. To see the first of them, set "
+            "on_bad_row: fail",
         )

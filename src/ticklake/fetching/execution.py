@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
@@ -19,7 +19,7 @@ from ticklake.fetching.badrows import BadRows, OnBadRow
 from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import FetchProgress, FetchReport, FetchRequest, WindowReport, WindowStatus
 from ticklake.fetching.pieces import PieceWriter, Published
-from ticklake.fetching.planning import FetchPlan, UnitPlan, plan_resolved, plan_unit, resolve_all
+from ticklake.fetching.planning import FetchPlan, Resolved, UnitPlan, plan_resolved, plan_unit, resolve_all
 from ticklake.lake import Lake, Scan
 from ticklake.types import CatalogType, Window
 
@@ -30,6 +30,10 @@ _NOTES = {
     Note.CROSSED_BOOK: "have a crossed book (the best bid is not below the best ask)",
     Note.LEVEL_ORDER: "have book levels out of price order",
     Note.EMPTY_BOOK: "have no book level at all",
+    Note.LEVEL_GAP: "lack a book level before one that is there",
+    Note.EVENT_TIME: "have a ts_event more than a day from ts_init; check the unit of the times",
+    Note.REPEATED_TRADE: "repeat a trade shortly before (same id, price, size, side and ts_event)",
+    Note.REUSED_TRADE_ID: "have the id of another trade shortly before",
 }
 
 SPACE_FACTOR = 1.25
@@ -89,8 +93,7 @@ def fetch(
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
     run = _Run(lake, catalog, on_hole, BadRows(on_bad_row, max_bad_rows))
-    with WriteLocks(catalog, resolved, refresh=refresh, on_wait=run.warn) as locks:
-        plan = plan_resolved(lake, catalog, resolved, refresh=refresh)
+    with _planned(lake, catalog, resolved, refresh=refresh, on_wait=run.warn) as (plan, locks):
         run.check(plan)
         run.check_disk(plan)
         meter = _Meter(plan, on_progress)
@@ -111,6 +114,20 @@ def fetch(
         seconds=time.perf_counter() - began,
         warnings=tuple(run.warnings),
     )
+
+
+@contextmanager
+def _planned(
+    lake: Lake, catalog: Catalog, resolved: list[Resolved], *, refresh: bool, on_wait: Callable[[str], None]
+) -> Iterator[tuple[FetchPlan, WriteLocks]]:
+    """Give what is to be read, with the right to write all of it."""
+    while True:
+        with WriteLocks(catalog, resolved, refresh=refresh, on_wait=on_wait) as locks:
+            plan = plan_resolved(lake, catalog, resolved, refresh=refresh)
+            # What was covered, and so was not locked, may have been pruned before it was planned.
+            if all(locks.holds(unit.place) for unit in plan.units if unit.pieces):
+                yield plan, locks
+                return
 
 
 class _Meter:
@@ -253,6 +270,7 @@ class _Run:
                     watermark=source.watermark,
                     first_row=source.first_row,
                     window=scan.window,
+                    reach=source.reach,
                     undated=source.undated,
                     url=source.source.url,
                 )

@@ -45,6 +45,10 @@ class WriteLocks:
             if refresh or catalog.missing(*place, request.window):
                 self._to_write.add(place)
 
+    def holds(self, place: _Place) -> bool:
+        """Tell whether a type and instrument may be written."""
+        return place in self._held
+
     def done(self, place: _Place) -> None:
         """Tell that a request of a type and instrument is done."""
         self._open[place] -= 1

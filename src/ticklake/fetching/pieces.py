@@ -16,7 +16,7 @@ import pyarrow as pa
 from ticklake.catalog import Catalog, CatalogWriter, Provenance, Source
 from ticklake.catalog.quarantine import remove_other_quarantine, write_quarantine
 from ticklake.catalog.records import record_published
-from ticklake.conversion import ConversionCounts, Converter, Note, Reason
+from ticklake.conversion import ConversionCounts, Converter, Note, Reason, Repeats
 from ticklake.errors import ConversionError
 from ticklake.fetching.planning import UnitPlan
 from ticklake.lake import ObjectPlan, RowGroupPlan, Scan
@@ -91,7 +91,8 @@ class PieceWriter:
         self._scan = scan
         self._pieces = [piece for piece in unit.pieces if piece.intersect(scan.window)]
         self._ends = np.array([piece.end for piece in self._pieces])
-        self._notes: list[Counter[str]] = [Counter() for _ in self._pieces]
+        self._notes: list[Counter[Note]] = [Counter() for _ in self._pieces]
+        self._repeats = Repeats()
         self._received = 0
         self._rows = 0
         self._source_rows = 0
@@ -130,11 +131,13 @@ class PieceWriter:
         pieces = self._ends.searchsorted(times, side="right")
         for index, count in enumerate(np.bincount(pieces, minlength=len(self._pieces))):
             if count:
-                self._notes[index][note.value] += int(count)
+                self._notes[index][note] += int(count)
 
     def _encode(self, rows: pa.RecordBatch) -> None:
         self._rows += rows.num_rows
         self._source_rows += self._sources_of(rows)
+        if self._unit.request.catalog_type is CatalogType.TRADES:
+            self._repeats.add(rows)
         size = rows.nbytes
         self._encoding.append((self._encoder.submit(self._open().write, rows), size))
         self._queued_bytes += size
@@ -180,6 +183,7 @@ class PieceWriter:
         self.published.append(Published(piece, path, writer.rows, provenance))
         self._writer = None
         self._rows = self._source_rows = 0
+        self._repeats = Repeats()
 
     def _check(self, writer: CatalogWriter) -> None:
         """Check that the file has all rows that it was given, and that all rows came here."""
@@ -199,6 +203,7 @@ class PieceWriter:
         )
 
     def _provenance(self, piece: Window, rows: int, bad: list[pa.Table], quarantine: str) -> Provenance:
+        notes = self._notes[len(self.published)] + self._repeats.counts()
         reasons = Counter(reason for table in bad for reason in table["reason"].to_pylist())
         groups = [(found, _groups(found, piece)) for found in self._scan.plan().objects]
         read = sum(group.rows for _, met in groups for group in met)
@@ -218,7 +223,7 @@ class PieceWriter:
                 "outside": read - self._source_rows - reasons.total(),
             },
             quarantined=reasons,
-            notes=self._notes[len(self.published)],
+            notes={note.value: n for note, n in notes.items()},
         )
 
     def __enter__(self) -> Self:
@@ -238,11 +243,5 @@ def _source(found: ObjectPlan) -> Source:
 
 
 def _groups(found: ObjectPlan, piece: Window) -> list[RowGroupPlan]:
-    """Return the row groups that may have rows of a piece; those without statistics may."""
-    return [
-        group
-        for group in found.row_groups
-        if group.time_min is None
-        or group.time_max is None
-        or (group.time_min < piece.end and group.time_max >= piece.start)
-    ]
+    """Return the row groups that may have rows of a piece."""
+    return [group for group in found.row_groups if group.least < piece.end and group.greatest >= piece.start]

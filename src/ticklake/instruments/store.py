@@ -86,8 +86,8 @@ def _encoded(instrument: Instrument) -> tuple[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="ticklake-") as scratch:
         ParquetDataCatalog(scratch).write_instruments([instrument])
         # Not the path that it returns, which spells an id as it is and not as it is on disk.
-        (path,) = Path(scratch).rglob("*.parquet")
-        return path.parent.parent.name, path.read_bytes()
+        (path,) = Path(scratch, "data").rglob("*.parquet")
+        return path.relative_to(scratch).parts[1], path.read_bytes()
 
 
 def load(

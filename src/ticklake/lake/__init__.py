@@ -2,11 +2,12 @@
 
 from ticklake.lake.lake import Lake, Scan
 from ticklake.lake.layout import Layout, TickFile
-from ticklake.lake.objects import ByteRange, SourceObject
+from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import SourceBatch
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan, ScanPlan
 from ticklake.lake.store import Store, Transfer
 from ticklake.lake.url import StoreUrl
+from ticklake.types import ByteRange
 
 __all__ = [
     "ByteRange",

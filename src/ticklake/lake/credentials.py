@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+
+from pydantic import SecretStr
 
 from ticklake.config import StorageConfig
+from ticklake.errors import ConfigError
 from ticklake.lake.url import Scheme
 
-__all__ = ["CREDENTIAL_HINTS", "credential_used"]
+__all__ = ["CREDENTIAL_HINTS", "check_environment", "credential_used", "secrets"]
 
 CREDENTIAL_HINTS: dict[Scheme, str] = {
     "gs": (
@@ -76,3 +80,36 @@ def credential_used(scheme: Scheme, storage: StorageConfig) -> str:
         if variable in os.environ:
             return f"{variable} of the environment"
     return _OF_MACHINE[scheme]
+
+
+# AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN, ...: whatever the clients know; not the places of secrets.
+_SECRET_VARIABLE = re.compile(
+    r"(?P<cloud>AWS|AZURE|GOOGLE)_\w*(KEY|SECRET|TOKEN|SAS|PASSWORD)\w*(?<!_FILE|_PATH)(?<!_URI|_URL)"
+)
+_CLOUDS: dict[Scheme, str] = {"gs": "GOOGLE", "s3": "AWS", "az": "AZURE"}
+_SHORTEST = 6  # what is shorter is no secret, and would be taken out of words that merely contain it
+
+
+def secrets(storage: StorageConfig) -> list[str]:
+    """Return the texts that must never be shown, of the options and of the environment, longest first."""
+    options = (getattr(storage, name) for name in type(storage).model_fields)
+    found = {value.get_secret_value() for value in options if isinstance(value, SecretStr)}
+    found |= {value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)}
+    return sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
+
+
+def check_environment(scheme: Scheme) -> None:
+    """Check that what the environment gives can be sent at all.
+
+    Raises:
+        ConfigError: A secret holds a line break or the like, on which the client would die.
+    """
+    for name, value in os.environ.items():
+        match = _SECRET_VARIABLE.fullmatch(name)
+        if match is None or match["cloud"] != _CLOUDS.get(scheme) or name.endswith("SERVICE_ACCOUNT_KEY"):
+            continue  # the last is JSON, and none of it is sent
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigError(
+                f"{name} of the environment holds a line break or another character that cannot be sent",
+                hint="Set it again, without what stands around the secret.",
+            )

@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from pydantic import SecretStr
-
 from ticklake.config import StorageConfig
+from ticklake.lake.credentials import secrets
 
 __all__ = ["Failure"]
 
@@ -20,6 +19,10 @@ _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _STATUS = re.compile(r"status code: (?P<status>\d{3})[^:<{\n]*:?")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _QUERY = re.compile(r"\?[^\s?]+")
+_USER_INFO = re.compile(r"//[^/\s@]+@")
+# What is wrong with a key file is told by quoting it; where the whole key was given instead of a path, so is
+# where it lies. Of both, only what the operating system says is left.
+_KEY_FILE = re.compile(r"(service account file).*?(: [^:{}\"]*\(os error \d+\))?$")
 # The token endpoints that the clouds' client libraries ask where no credential was given.
 _CREDENTIAL_TEXT = re.compile(
     r"token request|//169\.254\.|//metadata\.google|GCP credential error|service account file|"
@@ -48,14 +51,15 @@ class Failure:
         text = str(exc).partition("\n\nDebug source")[0]
         if isinstance(exc, TimeoutError):
             text = f"no whole answer within {storage.timeout / 1e9:g} s (lake.storage.timeout)"
+        for secret in secrets(storage):
+            text = text.replace(secret, "…")
         answer = _STATUS.search(text)
         code = _CODE.search(text)
         if answer:
             # The body can quote what was signed, and with which key id.
             text = text[: answer.end()].rstrip(": ")
-        text = _QUERY.sub("?…", " ".join(text.split()))
-        for secret in _secrets(storage):
-            text = text.replace(secret, "…")
+        text = _QUERY.sub("?…", _USER_INFO.sub("//…@", " ".join(text.split())))
+        text = _KEY_FILE.sub(r"\1\2", text)
         return cls(text, int(answer["status"]) if answer else None, code[1] if code else None)
 
     @property
@@ -112,9 +116,3 @@ class Failure:
         return self.status is not None and (
             self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.status in _PASSING
         )
-
-
-def _secrets(storage: StorageConfig) -> list[str]:
-    values = (getattr(storage, name) for name in type(storage).model_fields)
-    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-    return sorted((secret for secret in secrets if secret), key=len, reverse=True)

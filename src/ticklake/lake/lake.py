@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
 from ticklake.conversion.dialects import declaration, recognise
@@ -28,16 +27,18 @@ from ticklake.lake.files import TickFiles
 from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
-from ticklake.lake.reader import Footer, SourceBatch, read_ahead
+from ticklake.lake.reader import Footer, SourceBatch, read_ahead, read_footer
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
-from ticklake.lake.store import Store, Transfer
+from ticklake.lake.store import Fetched, Store, Transfer
 from ticklake.lake.times import within
 from ticklake.lake.url import StoreUrl
-from ticklake.types import DataType, InstrumentKey, Moment, Window, parse_day
+from ticklake.parquet.structure import placed
+from ticklake.types import ByteRange, DataType, InstrumentKey, Moment, Window, parse_day
 
 __all__ = ["DEFAULT_IN_FLIGHT_BYTES", "Lake", "Scan"]
 
 _DEFAULT_STORAGE = StorageConfig()
+_MAX_LIST = 64 * 1024 * 1024  # bytes of an instrument list: some hundred thousand instruments
 
 DEFAULT_IN_FLIGHT_BYTES = 256 * 1024 * 1024
 """How much a scan fetches and decodes ahead of its consumer."""
@@ -52,7 +53,8 @@ class Lake:
     its data is under way already (`ObjectChangedError`). Instrument lists are kept as they were read.
     `forget` drops all that is kept.
 
-    May be used by several threads, but not across a fork of the process.
+    May be used by several threads, but not across a fork of the process. A pickle holds nothing of what was
+    read, and no secrets: where it is read, they come from the environment.
 
     Args:
         ticks: URL of the bucket, folder or server that holds the ticks: `gs://`, `s3://`, `az://`, `file://`,
@@ -78,6 +80,7 @@ class Lake:
     ) -> None:
         self.layout = Layout.of(layout)
         self.transfer = Transfer()
+        self._storage = storage
         self._ticks = TickFiles(_store(ticks, storage, self.transfer), self.layout, partition_slack)
         self._instruments = None if instruments is None else _store(instruments, storage, self.transfer)
         self._instrument_lists: dict[dt.date, tuple[pa.Table, SourceObject]] = {}
@@ -100,6 +103,13 @@ class Lake:
     def __repr__(self) -> str:
         instruments = f", instruments={self._instruments.url.text!r}" if self._instruments else ""
         return f"Lake({self._ticks.store.url.text!r}{instruments})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        instruments = self._instruments and self._instruments.url.text
+        make = partial(
+            type(self), layout=self.layout, storage=self._storage, partition_slack=self._ticks.slack
+        )
+        return make, (self._ticks.store.url.text, instruments)
 
     @property
     def root(self) -> str:
@@ -360,15 +370,17 @@ class Scan:
             raise CorruptObjectError(
                 f"the Parquet schema is not usable: {exc}", url=footer.version.url
             ) from exc
-        return plan_object(
-            footer.metadata,
-            footer.source,
-            day=day,
-            dialect=dialect,
-            window=self.window,
-            slack=self._files.slack,
-            at_hand=footer.tail.range,
-        )
+        with placed(footer.version.url):
+            return plan_object(
+                footer.metadata.schema,
+                footer.structure,
+                footer.source,
+                day=day,
+                dialect=dialect,
+                window=self.window,
+                slack=self._files.slack,
+                at_hand=footer.tail.range,
+            )
 
 
 def _store(url: str | Path, storage: StorageConfig, transfer: Transfer) -> Store:
@@ -376,11 +388,23 @@ def _store(url: str | Path, storage: StorageConfig, transfer: Transfer) -> Store
 
 
 def _read_table(store: Store, path: str) -> tuple[pa.Table, SourceObject]:
-    fetched = run(store.read_all(path))
-    version = fetched.version
+    footer, pieces = run(_read_whole(store, path))
     try:
-        table = pq.read_table(pa.BufferReader(fetched.data))
-    except (pa.ArrowException, OSError) as exc:
-        raise CorruptObjectError(f"not a readable Parquet file: {exc}", url=version.url) from exc
-    source = SourceObject(version.url, version.etag, version.size, table.num_rows, version.last_modified)
-    return table, source
+        parts = [footer.metadata.schema.to_arrow_schema().empty_table()]
+        parts += (footer.decode(index, None, pieces) for index in range(footer.metadata.num_row_groups))
+        table = pa.concat_tables(parts)
+    except (pa.ArrowException, UnicodeDecodeError) as exc:
+        raise CorruptObjectError(f"not a readable Parquet file: {exc}", url=footer.version.url) from exc
+    return table, footer.source
+
+
+async def _read_whole(store: Store, path: str) -> tuple[Footer, list[Fetched]]:
+    footer = await read_footer(store, path)
+    rest = ByteRange(0, footer.tail.range.start)
+    if rest.length > _MAX_LIST:
+        raise CorruptObjectError(
+            f"an instrument list of {footer.version.size:,} bytes, at most {_MAX_LIST:,} are read",
+            url=footer.version.url,
+            hint="Check lake.instruments and the layout: is it ticks?",
+        )
+    return footer, [await store.read_range(rest, path, footer.version)] if rest.length else []

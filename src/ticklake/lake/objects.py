@@ -1,4 +1,4 @@
-"""Objects of a store as values: byte ranges, versions, and what a plan knows of a source file.
+"""Objects of a store as values: versions, and what a plan knows of a source file.
 
 Pure: knows nothing of stores.
 """
@@ -8,28 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-__all__ = ["ByteRange", "ObjectVersion", "SourceObject"]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ByteRange:
-    """The bytes `[start, end)` of an object."""
-
-    start: int
-    end: int
-
-    @property
-    def length(self) -> int:
-        """Number of bytes."""
-        return self.end - self.start
-
-    def overlaps(self, other: ByteRange) -> bool:
-        """Whether the two have a byte in common."""
-        return self.start < other.end and other.start < self.end
-
-    def covers(self, other: ByteRange) -> bool:
-        """Whether all bytes of the other are in this one."""
-        return self.start <= other.start and other.end <= self.end
+__all__ = ["ObjectVersion", "SourceObject"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections import Counter, deque
-from collections.abc import Buffer, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,21 +14,23 @@ import pyarrow.parquet as pq
 from ticklake.conversion.dialects import Dialect
 from ticklake.conversion.kernels import without_views
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
+from ticklake.lake.decoding import SparseFile, decode
 from ticklake.lake.loop import start, wait
-from ticklake.lake.objects import ByteRange, ObjectVersion, SourceObject
+from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan, watermarks
 from ticklake.lake.store import Fetched, Store
 from ticklake.lake.times import check_day, moment, time_range, within
-from ticklake.types import Window
+from ticklake.parquet.footers import MAGIC, TRAILER
+from ticklake.parquet.footers import read_footer as parse_footer
+from ticklake.parquet.structure import MAX_FOOTER, Structure, placed
+from ticklake.types import ByteRange, Window
 
 __all__ = ["FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
 
 FOOTER_GUESS = 64 * 1024
 """What the first request asks for: enough for the footer of most files, and all of a small one."""
 
-_MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
-_TRAILER = 8
 _DECODERS = min(4, os.cpu_count() or 1)
 
 
@@ -40,13 +41,16 @@ class Footer:
     Attributes:
         path: The file's key in its store.
         version: The version that the footer is of, and to which later reads are pinned.
-        metadata: What the footer says.
+        metadata: What the footer says. Its row groups are not to be asked for their columns: where one makes
+            no sense, pyarrow ends the process.
+        structure: What the footer says of row groups.
         tail: The end of the file.
     """
 
     path: str
     version: ObjectVersion
     metadata: pq.FileMetaData
+    structure: Structure
     tail: Fetched
 
     @property
@@ -56,6 +60,21 @@ class Footer:
         return SourceObject(
             version.url, version.etag, version.size, self.metadata.num_rows, version.last_modified
         )
+
+    def decode(self, index: int, columns: Sequence[str] | None, pieces: Sequence[Fetched]) -> pa.Table:
+        """Return columns of a row group.
+
+        Args:
+            index: Number of the row group.
+            columns: Names of top-level columns; None for all.
+            pieces: The bytes of those columns, as far as they are not in the tail.
+
+        Raises:
+            CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
+        """
+        file = SparseFile(self.version.size, [*pieces, self.tail])
+        with placed(self.version.url):
+            return decode(file, self.metadata, self.structure.row_groups[index], index, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +89,8 @@ class SourceBatch:
         first_row: Position of the first row in the file.
         watermark: The least `ts_init` in the window, in nanoseconds, that batches after this one can still
             bring; None where this is the last.
+        reach: Where `ts_init` can lie; rows elsewhere are not near the file's day, and no watermark is about
+            them.
         undated: Stands in for the `ts_init` of a row that has no usable one, so that such a row counts to one
             window only, however often its row group is read.
         notes: What the user should know of the file, where only reading it could tell.
@@ -81,6 +102,7 @@ class SourceBatch:
     row_group: int
     first_row: int
     watermark: int | None
+    reach: Window
     undated: int
     notes: tuple[str, ...]
 
@@ -113,19 +135,17 @@ async def read_footer(store: Store, path: str) -> Footer:
         head = await store.read_range(ByteRange(start_of_footer, tail.range.start), path, version)
         whole = ByteRange(start_of_footer, version.size)
         tail = replace(tail, data=memoryview(bytes(head.data) + bytes(tail.data)), range=whole)
+    footer = tail.data[start_of_footer - tail.range.start :]
+    with placed(version.url):
+        # First, as pyarrow has no limits.
+        structure = Structure.parse(bytes(footer[:-TRAILER]))
     try:
-        metadata = pq.read_metadata(pa.BufferReader(tail.data[start_of_footer - tail.range.start :]))
+        metadata = parse_footer(footer)
         # A name that is no text is an error here, and not wherever it is looked at first.
         _ = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise CorruptObjectError(f"the Parquet footer is damaged: {exc}", url=version.url) from exc
-    rows = sum(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-    if rows != metadata.num_rows:
-        raise CorruptObjectError(
-            f"the Parquet footer is damaged: {metadata.num_rows} rows, but {rows} in its row groups",
-            url=version.url,
-        )
-    return Footer(path, version, metadata, tail)
+    return Footer(path, version, metadata, structure, tail)
 
 
 def _footer_start(tail: Fetched) -> int:
@@ -134,55 +154,19 @@ def _footer_start(tail: Fetched) -> int:
     magic = bytes(tail.data[-4:])
     if magic == _ENCRYPTED:
         raise CorruptObjectError("the Parquet file is encrypted, which ticklake cannot read", url=url)
-    if size < len(_MAGIC) + _TRAILER or magic != _MAGIC:
+    if size < len(MAGIC) + TRAILER or magic != MAGIC:
         raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
-    footer_start = size - _TRAILER - int.from_bytes(tail.data[-_TRAILER:-4], "little")
-    if footer_start < len(_MAGIC) or (tail.range.start == 0 and bytes(tail.data[:4]) != _MAGIC):
+    length = int.from_bytes(tail.data[-TRAILER:-4], "little")
+    footer_start = size - TRAILER - length
+    if footer_start < len(MAGIC) or (tail.range.start == 0 and bytes(tail.data[:4]) != MAGIC):
         raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
+    if length > MAX_FOOTER:
+        raise CorruptObjectError(
+            f"the Parquet footer has {length:,} bytes, at most {MAX_FOOTER:,} are read",
+            url=url,
+            hint="If the file is sound, write it with larger row groups.",
+        )
     return footer_start
-
-
-class _SparseFile(io.RawIOBase):
-    """A file of which only some ranges are there; reading elsewhere is an error, never zeros."""
-
-    def __init__(self, size: int, pieces: Sequence[Fetched]) -> None:
-        super().__init__()
-        self._size = size
-        self._pieces = sorted(pieces, key=lambda piece: piece.range)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    # Wider than the base class's `bytes`: a view of the fetched bytes spares pyarrow a copy.
-    def read(self, size: int = -1, /) -> Buffer:
-        end = self._size if size < 0 else min(self._size, self._position + size)
-        wanted = ByteRange(self._position, max(self._position, end))
-        self._position = wanted.end
-        return self._view(wanted)
-
-    def _view(self, wanted: ByteRange) -> Buffer:
-        parts: list[memoryview] = []
-        position = wanted.start
-        for piece in self._pieces:
-            if piece.range.start <= position < min(piece.range.end, wanted.end):
-                offset = piece.range.start
-                parts.append(piece.data[position - offset : wanted.end - offset])
-                position += parts[-1].nbytes
-        if position < wanted.end:
-            raise OSError(f"bytes {position} to {wanted.end} were not fetched")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_ahead(
@@ -231,6 +215,7 @@ def read_ahead(
                 group.index,
                 group.first_row,
                 watermark,
+                plan.reach,
                 plan.undated(group),
                 unsaid.check(unit, table, watermark),
             )
@@ -353,25 +338,8 @@ class _ReadAhead:
 
 
 def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]]) -> pa.Table:
-    footer, group = unit.footer, unit.group
-    pieces = [fetch.result() for fetch in fetches]
     columns = list(unit.plan.dialect.columns)
-    file = _SparseFile(footer.version.size, [*pieces, footer.tail])
-    try:
-        with pq.ParquetFile(
-            file, metadata=footer.metadata, pre_buffer=False, page_checksum_verification=True
-        ) as parquet:
-            # One thread: several row groups are decoded at a time already.
-            table = parquet.read_row_group(group.index, columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as exc:
-        raise CorruptObjectError(
-            f"row group {group.index} cannot be decoded: {exc}", url=footer.version.url
-        ) from exc
-    if table.num_rows != group.rows:
-        raise CorruptObjectError(
-            f"row group {group.index} has {table.num_rows} rows, the footer says {group.rows}",
-            url=footer.version.url,
-        )
+    table = unit.footer.decode(unit.group.index, columns, [fetch.result() for fetch in fetches])
     _check_times(unit, table)
     return without_views(table.select(columns).replace_schema_metadata(None))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ import pyarrow.types as pt
 
 from ticklake.conversion.dialects import Dialect, nanos
 from ticklake.errors import CorruptObjectError
-from ticklake.lake.objects import ByteRange, SourceObject
+from ticklake.lake.objects import SourceObject
 from ticklake.lake.times import check_day
-from ticklake.types import DataType, InstrumentKey, Window
+from ticklake.parquet.structure import MAX_ROW_GROUP_BYTES, RowGroup, Structure, too_large
+from ticklake.types import ByteRange, DataType, InstrumentKey, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,8 +56,9 @@ class RowGroupPlan:
         first_row: Position of its first row in the file.
         time_min, time_max: Least and greatest `ts_init` by its statistics, both inclusive, in nanoseconds
             since the epoch (UTC); None where the file does not say.
-        least: The least `ts_init` that its rows are taken to have: `time_min`, or where the file does not say
-            the start of its day less the slack. Reading holds the rows against that.
+        least, greatest: Where `ts_init` can lie that counts, both inclusive: what the statistics say, or else
+            anywhere, as far as it is near the file's day; a moment of that day where nothing of it is. The
+            windows that meet it read the row group.
         decoded_bytes: About how many bytes the needed columns take in memory.
         ranges: The needed column chunks, in order of position.
     """
@@ -67,6 +69,7 @@ class RowGroupPlan:
     time_min: int | None
     time_max: int | None
     least: int
+    greatest: int
     decoded_bytes: int
     ranges: tuple[ByteRange, ...]
 
@@ -78,6 +81,7 @@ class ObjectPlan:
     Attributes:
         source: The file and its version.
         day: The UTC day that its rows are filed under.
+        reach: Where `ts_init` of its rows can lie: in that day, and outside by the slack at most.
         dialect: What its columns mean.
         row_groups: The row groups that the window needs, in file order; none if no row can be in it.
         ranges: The requests: needed chunks that are not at hand yet, coalesced, in order of position.
@@ -85,6 +89,7 @@ class ObjectPlan:
 
     source: SourceObject
     day: dt.date
+    reach: Window
     dialect: Dialect
     row_groups: tuple[RowGroupPlan, ...]
     ranges: tuple[ByteRange, ...]
@@ -104,10 +109,7 @@ class ObjectPlan:
 
         It depends on the file alone, and every window that it lies in reads the row group.
         """
-        start = Window.of_day(self.day).start
-        if group.time_min is None or group.time_max is None:
-            return start
-        return min(max(group.time_min, start), group.time_max)
+        return min(max(group.least, Window.of_day(self.day).start), group.greatest)
 
     def ranges_of(self, group: RowGroupPlan) -> tuple[ByteRange, ...]:
         """Return the requests that a row group waits for."""
@@ -221,7 +223,8 @@ def watermarks(groups: Sequence[RowGroupPlan]) -> tuple[int | None, ...]:
 
 
 def plan_object(
-    metadata: pq.FileMetaData,
+    schema: pq.ParquetSchema,
+    structure: Structure,
     source: SourceObject,
     *,
     day: dt.date,
@@ -233,7 +236,8 @@ def plan_object(
     """Plan the reading of one file.
 
     Args:
-        metadata: Its footer.
+        schema: Its columns.
+        structure: Its row groups.
         source: The file and its version.
         day: The UTC day that its rows are filed under.
         dialect: What its columns mean.
@@ -246,25 +250,45 @@ def plan_object(
         The plan, and notes for the user.
 
     Raises:
-        CorruptObjectError: The footer places column chunks outside the file.
+        CorruptObjectError: What the footer says of needed columns makes no sense, or a row group is beyond a
+            limit. It has no URL yet.
         SourceSchemaError: All rows are more than a day away from `day`; the unit of the times must be wrong.
     """
-    columns = _Columns.of(metadata, dialect)
+    columns = _Columns.of(schema, dialect)
     groups: list[RowGroupPlan] = []
     least, greatest = _MAX_NANOS, -_MAX_NANOS
     first_row = 0
-    unsaid = Window.of_day(day).start - slack
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
+    reach = _reach(day, slack)
+    for index, group in enumerate(structure.row_groups):
         times = columns.times(group)
         if times is not None:
             least, greatest = min(least, times[0]), max(greatest, times[1])
-        if group.num_rows and (times is None or (times[0] < window.end and times[1] >= window.start)):
-            groups.append(columns.plan(group, index, first_row, times, unsaid, source))
-        first_row += group.num_rows
+        near = _near(times, day, reach)
+        if group.rows and near[0] < window.end and near[1] >= window.start:
+            groups.append(columns.plan(group, index, first_row, times, near, source))
+        first_row += group.rows
     wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
-    plan = ObjectPlan(source, day, dialect, tuple(groups), coalesce(wanted))
+    plan = ObjectPlan(source, day, reach, dialect, tuple(groups), coalesce(wanted))
+    if not first_row:
+        return plan, (f"{source.url} has no rows at all",)
     return plan, check_day(source, day, slack, least, greatest) if least <= greatest else ()
+
+
+def _reach(day: dt.date, slack: int) -> Window:
+    own = Window.of_day(day)
+    return Window(max(0, own.start - slack), min(_MAX_NANOS, own.end + slack))
+
+
+def _near(times: tuple[int, int] | None, day: dt.date, reach: Window) -> tuple[int, int]:
+    """Return the part of a row group's times that is near its day; where none is, the moment next to it."""
+    if times is None:
+        return reach.start, reach.end - 1
+    own = Window.of_day(day)
+    if times[1] < reach.start:
+        return own.start, own.start
+    if times[0] >= reach.end:
+        return own.end - 1, own.end - 1
+    return max(times[0], reach.start), min(times[1], reach.end - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,72 +296,69 @@ class _Columns:
     """The columns of a dialect in a footer."""
 
     dialect: Dialect
-    indices: tuple[int, ...]
+    physical_types: Mapping[int, str]
     bytes_per_row: int
     time_index: int
     time_type: pa.DataType
 
     @classmethod
-    def of(cls, metadata: pq.FileMetaData, dialect: Dialect) -> _Columns:
-        schema = metadata.schema
+    def of(cls, schema: pq.ParquetSchema, dialect: Dialect) -> _Columns:
         arrow = schema.to_arrow_schema()
-        positions = {schema.column(index).path: index for index in range(len(schema))}
+        columns = [schema.column(index) for index in range(len(schema))]
+        positions = {column.path: index for index, column in enumerate(columns)}
+        indices = [positions[name] for name in dialect.columns]
         return cls(
             dialect,
-            tuple(positions[name] for name in dialect.columns),
+            {index: columns[index].physical_type for index in indices},
             sum(_bytes_per_row(arrow.field(name).type) for name in dialect.columns),
             positions[dialect.time_column],
             arrow.field(dialect.time_column).type,
         )
 
-    def times(self, group: pq.RowGroupMetaData) -> tuple[int, int] | None:
+    def times(self, group: RowGroup) -> tuple[int, int] | None:
         """Return the least and greatest `ts_init` of a row group in ns; None where it does not say."""
-        statistics = group.column(self.time_index).statistics
-        if statistics is None or not statistics.has_min_max:
+        found = group.chunk(self.time_index).integers(signed=not pt.is_unsigned_integer(self.time_type))
+        if found is None:
             return None
-        # Raw: a datetime would have lost the nanoseconds.
-        least, greatest = (
-            nanos(self.dialect, self.time_type, value) for value in (statistics.min_raw, statistics.max_raw)
-        )
-        return (least, greatest) if least <= greatest else None
+        least, greatest = (nanos(self.dialect, self.time_type, value) for value in found)
+        return least, greatest
 
     def plan(
         self,
-        group: pq.RowGroupMetaData,
+        group: RowGroup,
         index: int,
         first_row: int,
         times: tuple[int, int] | None,
-        unsaid: int,
+        near: tuple[int, int],
         source: SourceObject,
     ) -> RowGroupPlan:
-        """Return the plan of a row group; `unsaid` is its least time where its statistics do not tell."""
-        chunks = [group.column(position) for position in self.indices]
-        ranges = sorted(_chunk_range(chunk) for chunk in chunks)
+        """Return the plan of a row group; `near` are the times of it that count."""
+        chunks = {column: group.chunk(column) for column in self.physical_types}
+        ranges = sorted(chunk.range for chunk in chunks.values())
         # Magic and footer length are 4 bytes before the first chunk and 8 after the last.
-        if ranges[0].start < 4 or ranges[-1].end > source.size - 8 or any(r.length <= 0 for r in ranges):
-            raise CorruptObjectError(
-                f"the footer places columns of row group {index} outside the file", url=source.url
-            )
-        uncompressed = sum(chunk.total_uncompressed_size for chunk in chunks)
+        if ranges[0].start < 4 or any(r.length <= 0 or r.end > source.size - 8 for r in ranges):
+            raise CorruptObjectError(f"the footer places columns of row group {index} outside the file")
+        for column, chunk in chunks.items():
+            if (chunk.values, chunk.physical_type) != (group.rows, self.physical_types[column]):
+                raise CorruptObjectError(
+                    f"the footer contradicts itself: row group {index} has {group.rows} rows, its column "
+                    f"{column} {chunk.values} values, {chunk.physical_type} for {self.physical_types[column]}"
+                )
+        uncompressed = sum(chunk.uncompressed for chunk in chunks.values())
+        decoded = max(uncompressed, group.rows * self.bytes_per_row)
+        if decoded > MAX_ROW_GROUP_BYTES:
+            raise too_large(index, decoded)
         least, greatest = times or (None, None)
         return RowGroupPlan(
             index,
-            group.num_rows,
+            group.rows,
             first_row,
             least,
             greatest,
-            unsaid if least is None else least,
-            max(uncompressed, group.num_rows * self.bytes_per_row),
+            *near,
+            decoded,
             tuple(ranges),
         )
-
-
-def _chunk_range(chunk: pq.ColumnChunkMetaData) -> ByteRange:
-    start = chunk.data_page_offset
-    # Some writers leave 0 where there is no dictionary page.
-    if dictionary := chunk.dictionary_page_offset:
-        start = min(start, dictionary)
-    return ByteRange(start, start + chunk.total_compressed_size)
 
 
 def _bytes_per_row(field_type: pa.DataType) -> int:

@@ -38,12 +38,13 @@ from ticklake.errors import (
     TicklakeError,
     TransientLakeError,
 )
-from ticklake.lake.credentials import CREDENTIAL_HINTS, credential_used
+from ticklake.lake.credentials import CREDENTIAL_HINTS, check_environment, credential_used
 from ticklake.lake.failure import Failure
 from ticklake.lake.loop import run, settle
-from ticklake.lake.objects import ByteRange, ObjectVersion
+from ticklake.lake.objects import ObjectVersion
 from ticklake.lake.retry import Throttle, repeat
 from ticklake.lake.url import StoreUrl, check_endpoint
+from ticklake.types import ByteRange
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ListStream, ObjectMeta
@@ -348,7 +349,10 @@ class Store:
         hint = CREDENTIAL_HINTS[self.url.scheme]
         if failure.no_credentials:
             return AccessDeniedError(
-                f"no usable credentials for {self.url.text}: {failure.text}", url=url, hint=hint
+                f"no usable credentials for {self.url.text}, tried with "
+                f"{credential_used(self.url.scheme, self._storage)}: {failure.text}",
+                url=url,
+                hint=hint,
             )
         if failure.status in (401, 403) or isinstance(exc, PermissionDeniedError | UnauthenticatedError):
             return AccessDeniedError(
@@ -437,6 +441,8 @@ def _complete(fetched: Fetched, wanted: ByteRange) -> Fetched:
 
 
 def _open(url: StoreUrl, storage: StorageConfig) -> _Handle:
+    if not storage.anonymous:
+        check_environment(url.scheme)
     match url.scheme:
         case "memory":
             return _MEMORY.setdefault(url.bucket, MemoryStore())

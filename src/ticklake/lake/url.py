@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote, urlsplit
 
+from ticklake.config import public_host
 from ticklake.errors import ConfigError
 
 __all__ = ["Scheme", "StoreUrl", "check_endpoint"]
@@ -61,7 +62,7 @@ class StoreUrl:
         scheme = scheme.lower()
         if scheme not in get_args(Scheme.__value__):
             raise ConfigError(f"{scheme}:// is not a kind of store that ticklake knows", hint=_HINT)
-        host = _checked_host(scheme, url)
+        host = public_host(url)
         if scheme == "file":
             if host not in ("", "localhost"):
                 raise ConfigError(
@@ -76,6 +77,11 @@ class StoreUrl:
         if scheme in _BUCKETS and not bucket:
             raise ConfigError(f"{scheme}:// names no bucket", hint=_HINT)
         folder = folder.strip("/")
+        if folder and {"", ".", ".."} & set(folder.split("/")):
+            raise ConfigError(
+                f"the folder in the {scheme}:// URL of {bucket} has an empty, . or .. part",
+                hint="Name the folder by the way that leads down to it.",
+            )
         text = f"{scheme}://{bucket}/{folder}".removesuffix("/") if folder else f"{scheme}://{bucket}"
         return cls(cast("Scheme", scheme), text, bucket, f"{folder}/" if folder else "")
 
@@ -90,30 +96,6 @@ class StoreUrl:
         return f"{self.text}/{quote(path, safe=_SAFE) if self.scheme in ('file', 'http', 'https') else path}"
 
 
-def _checked_host(scheme: str, url: str) -> str:
-    """Return the host (or bucket) of a URL.
-
-    Raises:
-        ConfigError: It has a user, a password, a query or a fragment; none of them is echoed.
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError as exc:
-        raise ConfigError(f"not a valid {scheme}:// URL: {exc}", hint=_HINT) from exc
-    if "@" in parts.netloc:
-        raise ConfigError(
-            f"the {scheme}:// URL of {host} carries user info",
-            hint="Give credentials through lake.storage or the cloud's environment, never in a URL.",
-        )
-    if parts.query or parts.fragment:
-        raise ConfigError(
-            f"the {scheme}:// URL of {host} has a query or a fragment, but object keys are to follow it",
-            hint="Remove everything from ? or #; give an Azure SAS as lake.storage.sas_token.",
-        )
-    return host
-
-
 def check_endpoint(endpoint: str, *, allow_http: bool) -> None:
     """Check the base URL of a service.
 
@@ -121,7 +103,7 @@ def check_endpoint(endpoint: str, *, allow_http: bool) -> None:
         ConfigError: It is no http(s) URL, carries credentials, or is plain http to another machine.
     """
     scheme = endpoint.partition("://")[0].lower()
-    if scheme not in ("http", "https") or not (host := _checked_host(scheme, endpoint)):
+    if scheme not in ("http", "https") or not (host := public_host(endpoint)):
         raise ConfigError("lake.storage.endpoint is not an http(s):// URL", hint="Like https://host:9000.")
     _refuse_plain_http(f"{scheme}://{host}", allow_http=allow_http)
 

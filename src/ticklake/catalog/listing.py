@@ -1,0 +1,88 @@
+"""Which files of a folder answer for which windows: told by their names alone.
+
+Several files may say something of one window while files are joined: the joined file is published first, and
+those that it was made of are removed after that. The rule by which everybody agrees about that moment: a file
+whose window lies wholly inside another file's window is superseded. Nobody reads it, and whoever next holds
+the lock of its type and instrument removes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ticklake.catalog.naming import parse_file_name
+from ticklake.errors import CatalogError
+from ticklake.types import Window
+
+__all__ = ["CatalogFile", "answering", "list_files", "scan", "superseded"]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A file of a catalog and the window that its name answers for."""
+
+    window: Window
+    path: Path
+
+
+def list_files(folder: Path) -> list[CatalogFile]:
+    """Return the files of an instrument's folder that have a catalog file's name, in order.
+
+    Raises:
+        CatalogError: The folder may not be read.
+    """
+    # What is published and what is removed while a folder is being listed may both be missing in the list.
+    # Such a list is never followed by the same one: what was published by then is there for sure.
+    found, last = _listed(folder), None
+    while found != last:
+        found, last = _listed(folder), found
+    return found
+
+
+def _listed(folder: Path) -> list[CatalogFile]:
+    files = [
+        CatalogFile(window, Path(entry.path))
+        for entry in scan(folder)
+        if (window := parse_file_name(entry.name)) is not None and not entry.is_dir()
+    ]
+    return sorted(files, key=lambda file: (file.window.start, file.window.end))
+
+
+def scan(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, nothing where there is none.
+
+    Raises:
+        CatalogError: The folder may not be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise CatalogError(
+            f"cannot read {folder}: {exc.strerror or exc}",
+            hint="Check the permissions of the catalog's folder.",
+        ) from exc
+
+
+def superseded(files: Iterable[CatalogFile]) -> dict[CatalogFile, CatalogFile]:
+    """Return the files that are superseded, in order, each with one that it lies in."""
+    found = {}
+    widest: CatalogFile | None = None
+    for file in sorted(files, key=lambda file: (file.window.start, -file.window.end)):
+        if widest is not None and file.window.end <= widest.window.end:
+            found[file] = widest
+        else:
+            widest = file
+    return found
+
+
+def answering(files: Iterable[CatalogFile]) -> list[CatalogFile]:
+    """Return the files that answer for their windows: all but those that are superseded, in their order."""
+    there = list(files)
+    hidden = superseded(there)
+    return [file for file in there if file not in hidden]

@@ -1,0 +1,180 @@
+"""From the bytes of a row group to a table: pages are checked and limited, then pyarrow decodes them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Buffer, Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from ticklake.errors import CorruptObjectError
+from ticklake.lake.store import Fetched
+from ticklake.parquet.structure import MAX_ROW_GROUP_BYTES, Expansion, RowGroup, expansion, too_large
+from ticklake.types import ByteRange
+
+__all__ = ["SparseFile", "decode"]
+
+_WIDTH = 8  # bytes in memory of a value that has no length of its own; text comes on top
+
+
+class SparseFile(io.RawIOBase):
+    """A file of which only some ranges are there; reading elsewhere is an error, never zeros."""
+
+    def __init__(self, size: int, pieces: Sequence[Fetched]) -> None:
+        super().__init__()
+        self._size = size
+        self._pieces = sorted(pieces, key=lambda piece: piece.range)
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be read anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    # Wider than the base class's `bytes`: a view of the fetched bytes spares pyarrow a copy.
+    def read(self, size: int = -1, /) -> Buffer:
+        """Return the bytes from the position on, and go behind them."""
+        end = self._size if size < 0 else min(self._size, self._position + size)
+        wanted = ByteRange(self._position, max(self._position, end))
+        self._position = wanted.end
+        return self.view(wanted)
+
+    def view(self, wanted: ByteRange) -> Buffer:
+        """Return the bytes of a range, wherever the file's position is.
+
+        Raises:
+            OSError: Some are not there.
+        """
+        parts: list[memoryview] = []
+        position = wanted.start
+        for piece in self._pieces:
+            if piece.range.start <= position < min(piece.range.end, wanted.end):
+                offset = piece.range.start
+                parts.append(piece.data[position - offset : wanted.end - offset])
+                position += parts[-1].nbytes
+        if position < wanted.end:
+            raise OSError(f"bytes {position} to {wanted.end} were not fetched")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def decode(
+    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, columns: Sequence[str] | None
+) -> pa.Table:
+    """Return columns of a row group.
+
+    Args:
+        file: The file, with all bytes of those columns.
+        metadata: Its footer.
+        group: The row group.
+        index: Its number.
+        columns: Names of top-level columns; None for all.
+
+    Raises:
+        CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
+    """
+    names = None if columns is None else list(columns)
+    try:
+        at_a_time = _rows_at_a_time(file, metadata, group, index, names)
+        with pq.ParquetFile(
+            file, metadata=metadata, pre_buffer=False, page_checksum_verification=True
+        ) as parquet:
+            # One thread: several row groups are decoded at a time already.
+            if at_a_time is None:
+                table = parquet.read_row_group(index, columns=names, use_threads=False)
+            else:
+                table = _limited(parquet.iter_batches(at_a_time, [index], names, use_threads=False), index)
+        _check_text(table)
+    except CorruptObjectError:
+        raise
+    except (pa.ArrowException, OSError) as exc:
+        raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
+    if table.num_rows != group.rows:
+        raise CorruptObjectError(f"row group {index} has {table.num_rows} rows, the footer says {group.rows}")
+    return table
+
+
+def _rows_at_a_time(
+    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, names: Sequence[str] | None
+) -> int | None:
+    """Check what decoding will take; return how many rows may be decoded at once, None for all of them."""
+    schema = metadata.schema
+    uncompressed = decoded = stretch = longest = 0
+    for number in range(len(schema)):
+        column = schema.column(number)
+        if names is not None and column.path.partition(".")[0] not in names and column.path not in names:
+            continue
+        chunk = group.chunk(number)
+        decoded += chunk.values * max(column.length, _WIDTH)
+        if decoded > MAX_ROW_GROUP_BYTES:
+            raise too_large(index, decoded)
+        pages = expansion(chunk, lambda wanted: bytes(file.view(wanted)))
+        if pages.uncompressed > chunk.uncompressed:
+            raise CorruptObjectError(
+                f"the pages of column {number} in row group {index} claim {pages.uncompressed:,} bytes, the "
+                f"footer says {chunk.uncompressed:,}"
+            )
+        uncompressed += pages.uncompressed
+        if uncompressed > MAX_ROW_GROUP_BYTES:
+            raise too_large(index, uncompressed)
+        if chunk.physical_type == "BYTE_ARRAY":
+            named = _longest_named(file, metadata, index, column.path, pages)
+            stretch += pages.stretch + pages.named * named
+            longest += max(pages.longest, named)
+    # What could be too long mostly is not: decoding tells. Each step adds a part of the limit at most.
+    return (
+        None if uncompressed + stretch <= MAX_ROW_GROUP_BYTES else max(1, MAX_ROW_GROUP_BYTES // 8 // longest)
+    )
+
+
+def _longest_named(
+    file: SparseFile, metadata: pq.FileMetaData, index: int, path: str, pages: Expansion
+) -> int:
+    """Return the bytes that a text of the dictionary has at most."""
+    if pages.named * pages.dictionary <= MAX_ROW_GROUP_BYTES or not pages.named_first:
+        return pages.dictionary
+    # Then the first row brings the dictionary along.
+    with pq.ParquetFile(file, metadata=metadata, read_dictionary=[path], pre_buffer=False) as parquet:
+        for batch in parquet.iter_batches(1, [index], [path], use_threads=False):
+            column = batch.column(0)
+            if pa.types.is_dictionary(column.type) and len(column.dictionary) == pages.entries > 0:
+                return int(pc.max(pc.binary_length(column.dictionary)).as_py())
+            break
+    return pages.dictionary
+
+
+def _limited(batches: Iterable[pa.RecordBatch], index: int) -> pa.Table:
+    """Return batches, none of which can be beyond the limit, as a table that is not either."""
+    taken: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        taken.append(batch)
+        size += batch.nbytes
+        if size > MAX_ROW_GROUP_BYTES:
+            raise too_large(index, size)
+    if not taken:
+        raise CorruptObjectError(f"row group {index} has no rows, the footer says otherwise")
+    return pa.Table.from_batches(taken).combine_chunks()
+
+
+def _check_text(table: pa.Table) -> None:
+    """Check that text is UTF-8, which pyarrow takes on trust and all that comes later relies on."""
+    for column in table.columns:
+        if pt.is_string(column.type) or pt.is_large_string(column.type) or pt.is_string_view(column.type):
+            column.validate(full=True)

@@ -1,0 +1,310 @@
+"""What a Parquet footer and page headers say, read and limited before pyarrow decodes anything by them.
+
+Pure: works on bytes. Errors get their URL by `placed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ticklake.errors import CorruptObjectError
+from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Fields, Many, read_struct
+from ticklake.types import ByteRange
+
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_DEPTH",
+    "MAX_FOOTER",
+    "MAX_PAGES",
+    "MAX_ROW_GROUPS",
+    "MAX_ROW_GROUP_BYTES",
+    "Chunk",
+    "Expansion",
+    "RowGroup",
+    "Structure",
+    "expansion",
+    "placed",
+    "too_large",
+]
+
+MAX_FOOTER = 16 * 1024 * 1024
+"""Bytes of a footer: 100 columns in 1,000 row groups have 13 MB. In memory it can be some 20 times that."""
+
+MAX_ROW_GROUPS = 32_768
+"""Row groups of a file: 200,000,000 rows in row groups of 8,192 have fewer."""
+
+MAX_COLUMNS = 8_192
+"""Columns of a file, with their parents: a book of 1,000 levels has half of it."""
+
+MAX_DEPTH = 64
+"""How deep columns may be nested; ticks are not."""
+
+MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
+"""Bytes in memory of the needed columns of a row group: 1,048,576 rows of a book of 25 levels have 0.9 GB."""
+
+MAX_PAGES = 65_536
+"""Pages of a column in a row group: a million rows in pages of 20 have fewer."""
+
+_PHYSICAL_TYPES = (
+    "BOOLEAN",
+    "INT32",
+    "INT64",
+    "INT96",
+    "FLOAT",
+    "DOUBLE",
+    "BYTE_ARRAY",
+    "FIXED_LEN_BYTE_ARRAY",
+)
+_INTEGER_BYTES = {"INT32": 4, "INT64": 8}
+_DICTIONARY_PAGE = 2
+_DATA_PAGES = {
+    0: (5, 2),
+    3: (8, 4),
+}  # where the header of that type of page stands, and its encoding in there
+_DICTIONARY_ENCODINGS = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
+_DELTA_BYTE_ARRAY = 7
+
+_STATISTICS: Fields = {1: BYTES, 2: BYTES, 5: BYTES, 6: BYTES}
+_COLUMN: Fields = {1: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
+_CHUNK: Fields = {1: BYTES, 3: _COLUMN, 8: {}}
+_ROW_GROUP: Fields = {1: Many(_CHUNK, MAX_COLUMNS, "columns of a row group"), 3: I64}
+_FOOTER: Fields = {
+    2: Many({5: I32}, MAX_COLUMNS, "columns"),
+    3: I64,
+    4: Many(_ROW_GROUP, MAX_ROW_GROUPS, "row groups"),
+}
+_PAGE: Fields = {1: I32, 2: I32, 3: I32, 5: {1: I32, 2: I32}, 7: {1: I32}, 8: {1: I32, 4: I32}}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A column of a row group.
+
+    Attributes:
+        physical_type: As pyarrow names it, like `INT64`.
+        values: How many, nulls included.
+        uncompressed: Bytes of its pages.
+        range: Where they are.
+        least, greatest: By its statistics, as stored; None where they do not tell.
+    """
+
+    physical_type: str
+    values: int
+    uncompressed: int
+    range: ByteRange
+    least: bytes | None
+    greatest: bytes | None
+
+    def integers(self, *, signed: bool = True) -> tuple[int, int] | None:
+        """Return the least and the greatest value of whole numbers, None where that is not told."""
+        width = _INTEGER_BYTES.get(self.physical_type)
+        if self.least is None or self.greatest is None:
+            return None
+        if {len(self.least), len(self.greatest)} != {width}:
+            return None
+        least, greatest = (
+            int.from_bytes(value, "little", signed=signed) for value in (self.least, self.greatest)
+        )
+        return (least, greatest) if least <= greatest else None
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """A row group.
+
+    Attributes:
+        rows: How many.
+    """
+
+    rows: int
+    _columns: list[dict[int, Any]]
+
+    @property
+    def columns(self) -> int:
+        """How many columns it has that are no parents."""
+        return len(self._columns)
+
+    def chunk(self, column: int) -> Chunk:
+        """Return a column by its number among those that are no parents.
+
+        Raises:
+            CorruptObjectError: It is not there, or what is said of it makes no sense.
+        """
+        try:
+            column_chunk = self._columns[column]
+            data = column_chunk[3]
+            kind, start, statistics = data[1], data[9], data.get(12, {})
+            # Some writers leave 0 where there is no dictionary page.
+            start = min(start, data.get(11) or start)
+            found = Chunk(
+                _PHYSICAL_TYPES[kind],
+                data[5],
+                data[6],
+                ByteRange(start, start + data[7]),
+                statistics.get(6, statistics.get(2)),
+                statistics.get(5, statistics.get(1)),
+            )
+        except (KeyError, IndexError) as exc:
+            raise CorruptObjectError(
+                f"the footer lacks column {column} of a row group, or parts of it"
+            ) from exc
+        if column_chunk.get(8) is not None:
+            raise CorruptObjectError("the Parquet file has encrypted columns, which ticklake cannot read")
+        if column_chunk.get(1):
+            raise CorruptObjectError("the footer places columns in another file")
+        if kind < 0 or found.values < 0 or found.uncompressed < 0:
+            raise CorruptObjectError(f"the footer has negative numbers for column {column} of a row group")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a footer says of row groups.
+
+    Attributes:
+        row_groups: In file order.
+    """
+
+    row_groups: tuple[RowGroup, ...]
+
+    @classmethod
+    def parse(cls, footer: bytes) -> Structure:
+        """Read a footer, without its length and magic.
+
+        Raises:
+            CorruptObjectError: It is damaged, contradicts itself, or is beyond a limit.
+        """
+        try:
+            found, _ = read_struct(footer, _FOOTER)
+            groups = tuple(RowGroup(group[3], group[1]) for group in found[4])
+            rows, schema = found[3], found[2]
+        except CompactError as exc:
+            raise CorruptObjectError(f"the Parquet footer is damaged: {exc}") from exc
+        except KeyError as exc:
+            raise CorruptObjectError(f"the Parquet footer is damaged: field {exc} is missing") from exc
+        _check_depth([element.get(5, 0) for element in schema])
+        found_rows = sum(group.rows for group in groups)
+        if rows != found_rows or any(group.rows < 0 for group in groups):
+            raise CorruptObjectError(
+                f"the Parquet footer is damaged: {rows} rows, but {found_rows} in its row groups"
+            )
+        return cls(groups)
+
+
+def _check_depth(children: Sequence[int]) -> None:
+    """Check a schema: elements in depth-first order, of which the numbers of children are given."""
+    missing = [1]
+    for count in children:
+        while missing and not missing[-1]:
+            missing.pop()
+        if not missing or count < 0:
+            raise CorruptObjectError("the Parquet footer is damaged: its schema is no tree")
+        missing[-1] -= 1
+        if count:
+            missing.append(count)
+        if len(missing) > MAX_DEPTH:
+            raise CorruptObjectError(f"the columns are nested more than {MAX_DEPTH} deep")
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What decoding a chunk takes, by the headers of its pages.
+
+    Attributes:
+        uncompressed: Bytes of all its pages, without their headers.
+        named: How many values stand in pages that name them by their number in the dictionary.
+        dictionary: Bytes of the dictionary. A text that is named can be as long, however often it is.
+        entries: Values in the dictionary.
+        named_first: Whether the first data page names its values.
+        stretch: Bytes that values in pages of shared prefixes can have at most.
+        longest: Bytes that one of those can have.
+    """
+
+    uncompressed: int
+    named: int
+    dictionary: int
+    entries: int
+    named_first: bool
+    stretch: int
+    longest: int
+
+
+def expansion(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Expansion:
+    """Walk over the pages of a chunk, whose own sizes and counts are what pyarrow goes by.
+
+    Args:
+        chunk: Which.
+        read: Returns bytes of the file.
+
+    Raises:
+        CorruptObjectError: A page header is damaged or leads out of the chunk, or there are too many.
+    """
+    position, end = chunk.range.start, chunk.range.end
+    uncompressed = pages = values = named = dictionary = entries = stretch = longest = 0
+    named_first = False
+    while values < chunk.values and position < end:
+        page, length = _page(ByteRange(position, end), read)
+        stored, size = page.get(3, -1), page.get(2, -1)
+        position += length + stored
+        pages += 1
+        if stored < 0 or size < 0 or position > end:
+            raise CorruptObjectError(f"page {pages} of a column has no size that fits into it")
+        if pages > MAX_PAGES:
+            raise CorruptObjectError(f"a column has more than {MAX_PAGES:,} pages in a row group")
+        uncompressed += size
+        if page.get(1) == _DICTIONARY_PAGE:
+            dictionary, entries = size, page.get(7, {}).get(1, 0)
+            continue
+        count, encoding = _content(page)
+        if encoding in _DICTIONARY_ENCODINGS:
+            named_first = named_first or not values
+            named += count
+        elif encoding == _DELTA_BYTE_ARRAY:
+            stretch += count * size
+            longest = max(longest, size)
+        values += count
+    return Expansion(uncompressed, named, dictionary, entries, named_first, stretch, longest)
+
+
+def _content(page: dict[int, Any]) -> tuple[int, int | None]:
+    """Return how many values a data page has, and their encoding; none for other pages, which are ignored."""
+    place, encoding = _DATA_PAGES.get(page.get(1, -1), (0, 0))
+    header = page.get(place, {})
+    count: int = header.get(1, 0)
+    if count < 0:
+        raise CorruptObjectError(f"a page claims {count} values")
+    return count, header.get(encoding)
+
+
+def _page(rest: ByteRange, read: Callable[[ByteRange], bytes]) -> tuple[dict[int, Any], int]:
+    # Nearly all are shorter than the first guess; statistics of long texts make longer ones.
+    for guess in (128, 64 * 1024, MAX_FOOTER):
+        end = min(rest.start + guess, rest.end)
+        try:
+            return read_struct(read(ByteRange(rest.start, end)), _PAGE)
+        except CompactError as exc:
+            error = exc
+            if end == rest.end:
+                break
+    raise CorruptObjectError(f"a page header is damaged: {error}") from error
+
+
+def too_large(index: int, size: int) -> CorruptObjectError:
+    """Return the error for a row group beyond the limit; `size` is what its needed columns take in memory."""
+    return CorruptObjectError(
+        f"row group {index} takes {size:,} bytes in memory, at most {MAX_ROW_GROUP_BYTES:,} are read",
+        hint="If the file is sound, write it with smaller row groups.",
+    )
+
+
+@contextmanager
+def placed(url: str) -> Iterator[None]:
+    """Say in an error which object it is about."""
+    try:
+        yield
+    except CorruptObjectError as exc:
+        exc.url = url
+        raise
