@@ -3,13 +3,14 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP := python -m pip --disable-pip-version-check --no-input
 # Two cores take three workers without starving the tests that hold deadlines; for more: make test WORKERS=8
 WORKERS ?= 3
 PYTEST_ARGS ?=
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock bench clean
+.PHONY: help setup demo test lint format lock bench soak clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ demo: setup ## write a synthetic lake, run backtests on it, show the report
 test: setup ## run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
+soak: setup ## let four processes work on one catalog for MINUTES, with faults, kills and overwriters
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 lint: setup ## check style, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -32,8 +36,9 @@ format: setup ## put the code into the house style
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: setup ## run the benchmarks
-	$(BIN)/python -m benchmarks
+# An environment of its own: what is compared with is not beside what is developed.
+bench: $(VENV)-bench/.installed ## measure ticklake against its peers; QUICK=1 takes a tenth of the time
+	$(VENV)-bench/bin/python -m benchmarks $(if $(QUICK),--quick)
 
 # Only hashes and pins go into the lock files: which index serves them is the installing machine's own affair.
 # UPGRADE=--upgrade moves pins to the newest releases; without it those that still fit are kept.
@@ -42,17 +47,29 @@ COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version
 lock: setup ## write the lock files anew from pyproject.toml
 	$(COMPILE) --output-file requirements/runtime.txt
 	$(COMPILE) --output-file requirements/dev.txt --constraints requirements/runtime.txt --group dev
+	$(COMPILE) --output-file requirements/bench.txt --constraints requirements/runtime.txt --group bench
 
 clean: ## remove everything that make has made, the demo and its runs included
-	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source
 # distribution would bring in build tools that no hash covers.
-$(VENV)/.locked: requirements/dev.txt tools/find-python
-	@python=$$(tools/find-python) && echo "Setting up $(VENV) with $$python" && "$$python" -m venv --clear $(VENV)
-	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/dev.txt
-	@touch $@
+define make-venv
+@python=$$(tools/find-python) && echo "Setting up $(@D) with $$python" && "$$python" -m venv --clear $(@D)
+$(@D)/bin/$(PIP) install --quiet --require-hashes --only-binary :all: -r $<
+@touch $@
+endef
 
-$(VENV)/.installed: $(VENV)/.locked pyproject.toml
-	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+define install-ticklake
+$(@D)/bin/$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+@touch $@
+endef
+
+$(VENV)/.locked: requirements/dev.txt tools/find-python
+	$(make-venv)
+
+$(VENV)-bench/.locked: requirements/bench.txt tools/find-python
+	$(make-venv)
+
+$(VENV)/.installed $(VENV)-bench/.installed: %/.installed: %/.locked pyproject.toml
+	$(install-ticklake)

@@ -1,150 +1,174 @@
-"""Trades from a local file into a catalog: ticklake, the engine's own route, and a plain Arrow copy.
-
-Each measurement runs in a process of its own, in turns, and reports wall time of the work alone (imports and
-making the input left out) and the peak memory of its process.
-"""
+"""From a local file into a catalog: ticklake, the engine's own route, and an Arrow copy of the columns."""
 
 from __future__ import annotations
 
-import datetime as dt
-import importlib
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-DAY = dt.date(2024, 8, 8)
-KEY = "BINANCE-FUTURES:PERPETUAL:BTC-USDT@LIN"
-COLUMNS = ("price", "size", "aggressor_side", "trade_id", "ts_event", "ts_init")
+from benchmarks.harness import Route, Samples, in_turns
+from benchmarks.inputs import (
+    NAUTILUS_ID,
+    lake_urls,
+    make_lake,
+    request,
+    source,
+    write_book_csv,
+    write_grown,
+    write_trades_csv,
+)
+from benchmarks.results import Check, Result, Table, table
+from benchmarks.scale import Scale
+
+__all__ = ["arrow_copy", "engine_books", "engine_trades", "run", "ticklake_fetch"]
+
+type Figures = dict[str, float]
+type Work = Callable[[], Figures]
+
+_WARM_UP = 2_000
+_COLUMNS = ["price", "size", "aggressor_side", "trade_id", "ts_event", "ts_init"]
+_OURS, _COPY = "ticklake fetch", "Arrow copy of the six columns"
+_DEPTH, _DELTAS = "ticklake fetch, to depth", "ticklake fetch, to deltas"
+_ENGINE = "engine (Tardis loader, catalog writer)"
 
 
-def make_input(folder: Path, trades: int) -> None:
-    """Write the same trades as a lake and as the CSV file that the engine's loader reads."""
-    import pyarrow as pa
-    import pyarrow.compute as pac
+def run(scale: Scale, folder: Path) -> Result:
+    """Measure trades, books, and the memory that a larger file takes."""
+    day, large, warm = folder / "day", folder / "large", folder / "warm"
+    make_lake(warm, trades=_WARM_UP, snapshots=_WARM_UP)
+    make_lake(day, trades=scale.trades, snapshots=scale.snapshots)
+    make_lake(large)
+    write_grown(day, large, scale.growth)
+    for lake in (warm, day):
+        write_trades_csv(lake, lake / "trades.csv")
+        write_book_csv(lake, lake / "book.csv")
 
-    from ticklake.synth import BTC_PERPETUAL, write_synthetic_lake
+    def route(name: str, function: str, lake: Path = day, **arguments: str) -> Route:
+        lakes = {"warm_up": str(warm), "lake": str(lake)}
+        return Route(name, f"benchmarks.ingest:{function}", lakes | arguments)
 
-    write_synthetic_lake(
-        folder,
-        start=DAY,
-        days=1,
-        instruments=(BTC_PERPETUAL,),
-        trades_per_day=trades,
-        snapshots_per_day=max(1, trades // 20),
+    trades = in_turns(
+        [
+            route(_OURS, "ticklake_fetch"),
+            route(_COPY, "arrow_copy"),
+            route(_ENGINE, "engine_trades"),
+        ],
+        scale.rounds,
     )
-    rows = pq.read_table(source(folder), partitioning=None)
-    micros = {name: pac.divide(rows[name], 1_000) for name in ("ts_event", "ts_init")}
-    sides = pa.array(["unknown", "buy", "sell"]).take(pac.cast(rows["aggressor_side"], pa.int64()))
-    table = pa.table(
-        {
-            "exchange": pa.repeat("binance-futures", len(rows)),
-            "symbol": pa.repeat("BTCUSDT", len(rows)),
-            "timestamp": micros["ts_event"],
-            "local_timestamp": micros["ts_init"],
-            "id": rows["trade_id"],
-            "side": sides,
-            "price": rows["price"],
-            "amount": rows["size"],
-        }
+    books = in_turns(
+        [
+            route(_DEPTH, "ticklake_fetch", data_type="book_snapshot_5", book_as="depth"),
+            route(_DELTAS, "ticklake_fetch", data_type="book_snapshot_5", book_as="deltas"),
+            route(_ENGINE, "engine_books"),
+        ],
+        scale.rounds,
     )
-    pc.write_csv(table, folder / "trades.csv", pc.WriteOptions(quoting_style="none"))
+    small_name, large_name = (f"{rows:,} trades" for rows in (scale.trades, scale.trades * scale.growth))
+    memory = in_turns(
+        [route(small_name, "ticklake_fetch"), route(large_name, "ticklake_fetch", large)],
+        scale.growth_rounds,
+    )
+    checks = (
+        Check("trades: ticklake / Arrow copy", trades.ratio(_OURS, _COPY), "x", 1.15, at_most=True),
+        Check("trades: engine / ticklake", trades.ratio(_ENGINE, _OURS), "x", 12, at_most=False),
+        Check("trades: rows/s", _speed(trades, _OURS), "rows/s", 3e6, at_most=False),
+        Check("books to depth: engine / ticklake", books.ratio(_ENGINE, _DEPTH), "x", 8, at_most=False),
+        Check("books to deltas: engine / ticklake", books.ratio(_ENGINE, _DELTAS), "x", 5, at_most=False),
+        Check(f"peak memory of {small_name}", trades.median(_OURS, "peak_mb"), "MB", 350, at_most=True),
+        Check(
+            f"peak memory: {large_name} / {small_name}",
+            memory.ratio(large_name, small_name, "peak_mb"),
+            "x",
+            1.25,
+            at_most=True,
+        ),
+    )
+    tables = (
+        _table(f"{scale.trades:,} trades", trades, _OURS),
+        _table(f"{scale.snapshots:,} book snapshots of 5 levels (rows of the catalog)", books, _DEPTH),
+        _table("Ten times the rows" if scale.growth == 10 else "More rows", memory, small_name),
+    )
+    samples = {"trades": trades.rounds, "books": books.rounds, "memory": memory.rounds}
+    return Result("ingest", "Ingest: from a local file into a catalog", checks, tables, samples=samples)
 
 
-def source(folder: Path) -> Path:
-    return next(folder.rglob("data_type-trades/*.parquet"))
+def _speed(samples: Samples, name: str) -> float:
+    return samples.median(name, "rows") / samples.median(name)
 
 
-def ticklake_route(folder: Path, target: Path) -> int:
-    from ticklake.catalog import Catalog
-    from ticklake.fetching import FetchRequest, fetch
-    from ticklake.lake import Lake
-    from ticklake.types import DataType, InstrumentKey, Window
+def _table(title: str, samples: Samples, ours: str) -> Table:
+    rows = [
+        (
+            name,
+            f"{samples.median(name):.2f}",
+            f"{_speed(samples, name):,.0f}",
+            f"{samples.median(name, 'cpu_seconds'):.2f}",
+            f"{samples.median(name, 'peak_mb'):,.0f}",
+            f"{samples.ratio(name, ours):.2f}x",
+        )
+        for name in samples.rounds
+    ]
+    return table(title, ("route", "seconds", "rows/s", "CPU s", "peak MB", f"/ {ours}"), rows)
 
-    lake = Lake(folder / "market-data-tick-cefi", folder / "instruments-store-cefi")
-    request = FetchRequest(InstrumentKey(KEY), DataType("trades"), Window.of_day(DAY))
-    return fetch(lake, Catalog(target), [request]).rows
+
+def ticklake_fetch(warm_up: str, lake: str, data_type: str = "trades", book_as: str = "deltas") -> Work:
+    """Fetch a day of a local lake."""
+    from ticklake import Catalog, Lake, fetch
+
+    def work(root: str) -> Figures:
+        with tempfile.TemporaryDirectory(dir=root) as target:
+            wanted = [request(data_type, book_as=book_as)]
+            return {"rows": fetch(Lake(*lake_urls(root)), Catalog(target), wanted).rows}
+
+    work(warm_up)
+    return lambda: work(lake)
 
 
-def engine_route(folder: Path, target: Path) -> int:
+def arrow_copy(warm_up: str, lake: str) -> Work:
+    """Read the columns of a day's trades and write them again."""
+
+    def work(root: str) -> Figures:
+        with tempfile.TemporaryDirectory(dir=root) as target:
+            rows = pq.read_table(source(Path(root)), columns=_COLUMNS, partitioning=None)
+            pq.write_table(rows, Path(target, "copy.parquet"), compression="zstd")
+        return {"rows": rows.num_rows}
+
+    work(warm_up)
+    return lambda: work(lake)
+
+
+def engine_trades(warm_up: str, lake: str) -> Work:
+    """Load a day's trades from CSV and write them as the engine does it."""
     from nautilus_trader.adapters.tardis import load_tardis_trades
     from nautilus_trader.model import InstrumentId
     from nautilus_trader.persistence import ParquetDataCatalog
 
-    trades = load_tardis_trades(folder / "trades.csv", 1, 3, InstrumentId.from_str("BTCUSDT-PERP.BINANCE"))
-    trades.sort(key=lambda trade: trade.ts_init)
-    target.mkdir()
-    ParquetDataCatalog(str(target)).write_trade_ticks(trades)
-    return len(trades)
+    def work(root: str) -> Figures:
+        with tempfile.TemporaryDirectory(dir=root) as target:
+            trades = load_tardis_trades(Path(root, "trades.csv"), 1, 3, InstrumentId.from_str(NAUTILUS_ID))
+            trades.sort(key=lambda trade: trade.ts_init)
+            ParquetDataCatalog(target).write_trade_ticks(trades)
+        return {"rows": len(trades)}
+
+    work(warm_up)
+    return lambda: work(lake)
 
 
-def arrow_copy(folder: Path, target: Path) -> int:
-    target.mkdir()
-    table = pq.read_table(source(folder), columns=list(COLUMNS), partitioning=None)
-    pq.write_table(table, target / "copy.parquet", compression="zstd")
-    return len(table)
+def engine_books(warm_up: str, lake: str) -> Work:
+    """Load a day's book snapshots from CSV and write them as depths, as the engine does it."""
+    from nautilus_trader.adapters.tardis import load_tardis_depth_from_snapshot5
+    from nautilus_trader.model import InstrumentId
+    from nautilus_trader.persistence import ParquetDataCatalog
 
+    def work(root: str) -> Figures:
+        with tempfile.TemporaryDirectory(dir=root) as target:
+            path, instrument = Path(root, "book.csv"), InstrumentId.from_str(NAUTILUS_ID)
+            depths = load_tardis_depth_from_snapshot5(path, 1, 3, instrument)
+            depths.sort(key=lambda depth: depth.ts_init)
+            ParquetDataCatalog(target).write_order_book_depths(depths)
+        return {"rows": len(depths)}
 
-ROUTES: dict[str, Callable[[Path, Path], int]] = {
-    "ticklake fetch": ticklake_route,
-    "engine (Tardis loader + write_trade_ticks)": engine_route,
-    "Arrow copy of the six columns": arrow_copy,
-}
-
-
-MODULES = {
-    "ticklake fetch": ("ticklake.fetching", "nautilus_trader.model", "nautilus_trader.persistence"),
-    "engine (Tardis loader + write_trade_ticks)": (
-        "nautilus_trader.adapters.tardis",
-        "nautilus_trader.persistence",
-    ),
-    "Arrow copy of the six columns": (),
-}
-
-
-def measure(name: str, folder: Path) -> dict[str, float]:
-    """Run one route in this process."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for module in MODULES[name]:
-            importlib.import_module(module)
-        began = time.perf_counter()
-        rows = ROUTES[name](folder, Path(scratch) / "target")
-        seconds = time.perf_counter() - began
-    return {"seconds": seconds, "rows": rows, "peak_mb": peak_memory_mb()}
-
-
-def peak_memory_mb() -> float:
-    """Return the peak memory of this process; `getrusage` would count that of its parent before the fork."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
-
-
-def run(trades: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Return medians by route; rounds interleave the routes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        make_input(folder, trades)
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in ROUTES}
-        for _ in range(rounds):
-            for name in ROUTES:
-                command = [sys.executable, "-m", "benchmarks.ingest", name, str(folder)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                found[name].append(json.loads(done.stdout))
-    return {
-        name: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
-        for name, runs in found.items()
-    }
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]))))
+    work(warm_up)
+    return lambda: work(lake)

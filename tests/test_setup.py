@@ -160,6 +160,7 @@ def normalised(requirement: str) -> str:
 def test_lock_files_hold_hashed_pins_and_nothing_else() -> None:
     """No index host, no link and no path: those are the installing machine's own affair."""
     assert pins("runtime.txt").items() <= pins("dev.txt").items()
+    assert pins("runtime.txt").items() <= pins("bench.txt").items()
 
 
 def test_lock_files_hold_all_that_the_project_asks_for() -> None:
@@ -168,3 +169,5 @@ def test_lock_files_hold_all_that_the_project_asks_for() -> None:
     assert runtime <= pins("runtime.txt").keys()
     needed = {*project["dependency-groups"]["dev"], *project["build-system"]["requires"]}
     assert {normalised(requirement) for requirement in needed} <= pins("dev.txt").keys()
+    measured = {*project["dependency-groups"]["bench"], *project["build-system"]["requires"]}
+    assert {normalised(requirement) for requirement in measured} <= pins("bench.txt").keys()
