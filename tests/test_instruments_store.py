@@ -194,6 +194,24 @@ def test_a_definition_of_another_type_replaces_that_of_the_day(catalog: Catalog)
         assert sorted(found, key=lambda one: int(one["ts_init"])) == [made.to_dict(), later.to_dict()]
 
 
+def test_a_definition_that_goes_while_it_is_read_is_no_damage(
+    catalog: Catalog, real: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [from_lake(real, key, DAY, nautilus_id="X.SIM") for key in (PERP, SPOT)]
+    save(catalog, [made[0]], DAY)
+    read = pq.read_table
+
+    def replaced_first(*args: object) -> pa.Table:
+        monkeypatch.setattr(pq, "read_table", read)
+        save(catalog, [made[1]], DAY)
+        raise FileNotFoundError(*args)
+
+    monkeypatch.setattr(pq, "read_table", replaced_first)
+    found = load(catalog, SPOT, DAY, nautilus_id="X.SIM")
+    assert found is not None
+    assert found.to_dict() == made[1].to_dict()
+
+
 @pytest.mark.parametrize("nautilus_id", ["币安人生USDT.BINANCE", "BTC~USDT.X", "BTC#1.X", "A%20B.X"])
 def test_ids_that_need_encoding_are_kept(catalog: Catalog, real: pa.Table, nautilus_id: str) -> None:
     made = from_lake(real, PERP, DAY, nautilus_id=nautilus_id)

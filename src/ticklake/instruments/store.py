@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.catalog import Catalog, disk
+from ticklake.catalog.cache import retried
 from ticklake.catalog.naming import file_name
 from ticklake.catalog.writer import AtomicFile, data_folder
 from ticklake.errors import CatalogCorruptError
@@ -106,7 +107,13 @@ def load(
 
     Raises:
         CatalogCorruptError: A definition of that day cannot be read.
+        CatalogError: Definitions are being replaced faster than they can be read.
     """
+    # Looked for again where one of another type, which has another folder, replaces it before it is opened.
+    return retried(lambda: _loaded(catalog, key, day, nautilus_id))
+
+
+def _loaded(catalog: Catalog, key: InstrumentKey, day: dt.date, nautilus_id: str | None) -> Instrument | None:
     for folder, row in _rows(catalog, Window.of_day(day), nautilus_id):
         info = json.loads(row["info"] or "{}")
         if (
@@ -140,6 +147,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
             table = table.set_column(index, name, table.column(index).cast(pa.int64()))
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError, KeyError) as exc:
         raise CatalogCorruptError(
             f"{path} is not a readable instrument file: {exc}", hint="Remove it and fetch again."
