@@ -29,7 +29,7 @@ from ticklake.types import InstrumentSpec, Window
 
 MEGABYTE = 1024 * 1024
 PATIENCE = 60  # seconds for one file
-MEMORY = 1_000  # megabytes that may be in use at any time
+MEMORY = 1_250  # megabytes that may be in use at any time
 ADDRESSES = 24_000  # megabytes of addresses, so that the worst does not take the machine with it
 
 

@@ -178,6 +178,8 @@ def compacting(root: Path, stop: Any, facts: Path) -> None:
         joined += len(compact(Catalog(root)).joined)
 
     repeat(join, stop, facts)
+    while not joined:  # a busy machine may not have let it join anything by then
+        join()
     facts.write_text(json.dumps(joined))
 
 
