@@ -157,6 +157,14 @@ def write_all(root: Path) -> None:
     save(Catalog(root), [from_config(values, day)], day)
 
 
+def steps_of_publishing(steps: list[Step]) -> int:
+    """Return how many steps it takes until all is published; those after it record that, which may fail."""
+    last = max(
+        number for number, step in enumerate(steps) if step.target and "/data/" in step.target.as_posix()
+    )
+    return next(n for n in range(last + 1, len(steps)) if steps[n].action is not Action.SYNC_FOLDER)
+
+
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from_there_on"])
 @pytest.mark.parametrize("fault", FAULTS, ids=errno.errorcode.get)
 def test_a_fault_at_any_step_is_a_clear_error_and_publishes_nothing(
@@ -171,7 +179,7 @@ def test_a_fault_at_any_step_is_a_clear_error_and_publishes_nothing(
             write_all(folder / "whole")
         expected = content(folder / "whole")
         assert len(expected) == 3
-        for number in range(len(steps)):
+        for number in range(steps_of_publishing(steps)):
             root = folder / str(number)
             with (
                 pytest.raises(CatalogError, match=os.strerror(fault)) as caught,

@@ -41,6 +41,7 @@ from ticklake.types import CatalogType, InstrumentSpec, Window
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 START, END = "2024-08-08T23:59:56Z", "2024-08-08T23:59:57Z"
+BTC_PERP_ID = "BTCUSDT-PERP.BINANCE"
 FLIPS, TRUNCATIONS = 1_002, 501
 
 
@@ -150,7 +151,7 @@ def thrift_struct(content: bytes, position: int) -> tuple[dict[int, Any], int]:
 
 def test_files_of_all_types_are_recorded_and_whole(catalog):
     report = verify(catalog)
-    assert [check.catalog_type for check in report.files] == sorted(CatalogType)
+    assert [check.folder for check in report.files] == [*sorted(CatalogType), "crypto_perpetual"]
     assert all(check.recorded and not check.problems and check.rows for check in report.files)
     check_open(catalog, files_of(catalog))
 
@@ -228,7 +229,7 @@ print("survived")
 
 def test_no_damaged_footer_ends_the_process(catalog):
     """Where nothing tells that it is damaged; pyarrow's column metadata would end it over some of these."""
-    for other in (CatalogType.DELTAS, CatalogType.DEPTHS):
+    for other in (CatalogType.DELTAS, CatalogType.DEPTHS, "crypto_perpetual"):
         shutil.rmtree(catalog.path / "data" / other)
     command = [sys.executable, "-c", CHECK, str(catalog.path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
@@ -263,8 +264,8 @@ def test_the_first_use_after_a_fetch_by_another_process_reads_everything(catalog
 
 def test_a_file_without_a_record_is_checked_and_recorded(catalog):
     shutil.rmtree(catalog.path / ".ticklake" / "manifest")
-    assert [check.recorded for check in verify(catalog).files] == [False] * 3
-    assert [check.recorded for check in verify(catalog).files] == [True] * 3
+    assert [check.recorded for check in verify(catalog).files] == [False] * 4
+    assert [check.recorded for check in verify(catalog).files] == [True] * 4
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"size": 1}', b"\xff", b"null"])
@@ -417,6 +418,28 @@ def test_repair_sets_aside_what_is_bad_and_fetches_it_again(real_lake, catalog):
     assert repair(local_lake(real_lake), catalog, wanted()).fetched is None
 
 
+def test_a_damaged_definition_is_found_and_defined_again(real_lake, catalog):
+    """Whatever bit it is, even where it still reads well: with another tick size, for example."""
+    (file,) = catalog.definitions(BTC_PERP_ID)
+    content, before = file.path.read_bytes(), catalog.content_digest()
+    for bit in random.Random(7).sample(range(len(content) * 8), 200):
+        with damaged(file.path, flipped(content, bit), silent=False):
+            assert [check.file for check in verify(catalog).bad] == [file]
+            with pytest.raises(CatalogCorruptError, match="not those written"):
+                check_open(catalog, [file])
+    damaged_content = flipped(content, 8 * 500)
+    file.path.write_bytes(damaged_content)
+    with pytest.raises(CatalogCorruptError, match="--repair"):
+        fetch(local_lake(real_lake), catalog, wanted())
+    report = repair(local_lake(real_lake), catalog, wanted())
+    assert report.after.bad == ()
+    assert [check.file for check in report.before.bad] == [file]
+    assert file.path.read_bytes() == content
+    (aside,) = (catalog.path / ".ticklake" / "damaged" / "crypto_perpetual").rglob("*.parquet.*")
+    assert aside.read_bytes() == damaged_content
+    assert catalog.content_digest() == before
+
+
 def test_repair_moves_nothing_that_it_cannot_fetch(real_lake, catalog):
     file = next(file for file in files_of(catalog) if CatalogType.DEPTHS in file.path.parts)
     file.path.write_bytes(b"")
@@ -513,6 +536,6 @@ def test_text_that_moves_between_rows_changes_the_content_digest(tmp_path):
 def test_the_files_of_the_engines_own_writer_are_whole(real_lake, tmp_path):
     catalog = Catalog(write_catalog(real_lake, tmp_path))
     report = verify(catalog)
-    assert {check.catalog_type for check in report.files} == set(CatalogType)
+    assert {check.folder for check in report.files} == {*CatalogType, "crypto_perpetual"}
     assert report.bad == ()
     check_open(catalog, files_of(catalog))

@@ -65,8 +65,8 @@ def test_every_command_has_help_with_an_example(command):
 def test_verify_finds_and_repairs(catalog, tmp_path):
     before = catalog.content_digest()
     report = document("verify", catalog.path)
-    assert (report["files"], report["rows"], report["bad"]) == (2, 2_880, [])
-    assert "2 files whole (2,880 rows), 0 bad." in ticklake("verify", catalog.path).stdout
+    assert (report["files"], report["rows"], report["bad"]) == (4, 2_880, [])
+    assert "4 files whole (2,880 rows), 0 bad." in ticklake("verify", catalog.path).stdout
 
     path = spoil(catalog)
     (bad,) = document("verify", tmp_path / "run.yaml", code=1)["bad"]

@@ -101,7 +101,9 @@ def backtest(
         )
         try:
             used = _files_used(pinned, job)
-            check_open(catalog, (file for files in used.values() for file in files))
+            replayed = {data.nautilus_id for data in instruments}
+            definitions = [file for each in sorted(replayed) for file in pinned.definitions(each)]
+            check_open(catalog, [*definitions, *(file for files in used.values() for file in files)])
             provenance = _provenance(catalog, pinned, used)
             figures = _figures(report, catalog, pinned, used, window)
         except FileNotFoundError as exc:  # of a catalog that cannot be pinned

@@ -131,6 +131,21 @@ class Catalog:
             files = listing.answering(files)
         return [file for file in files if window is None or file.window.intersect(window)]
 
+    def definitions(self, nautilus_id: str | None = None) -> list[CatalogFile]:
+        """Return the files of instrument definitions, by type, instrument and time.
+
+        Args:
+            nautilus_id: This instrument only.
+        """
+        folders = sorted(entry.name for entry in scan(self.path / "data") if entry.is_dir())
+        return [
+            file
+            for folder in folders
+            if folder not in set(CatalogType)
+            for each in (sorted(self.instrument_ids(folder)) if nautilus_id is None else [nautilus_id])
+            for file in self.files(folder, each)
+        ]
+
     def superseded(self, catalog_type: CatalogType, nautilus_id: str) -> list[CatalogFile]:
         """Return the files that lie inside another one, which answers for them, in order.
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ticklake.catalog.cache import Catalog
 from ticklake.catalog.listing import CatalogFile
-from ticklake.catalog.locks import hold
+from ticklake.catalog.locks import hold, lock_of
 from ticklake.catalog.naming import parse_instrument_dir
 from ticklake.catalog.provenance import provenance_of
 from ticklake.catalog.records import FileRecord, read_record, write_record
@@ -42,7 +42,7 @@ class FileCheck:
 
     Attributes:
         file: The file and its window.
-        catalog_type: The type's folder.
+        folder: The type's folder, like `trades` or, of definitions, `crypto_perpetual`.
         nautilus_id: The instrument.
         rows: Its rows, as far as they are known.
         problems: What is wrong with it; empty where nothing is.
@@ -51,7 +51,7 @@ class FileCheck:
     """
 
     file: CatalogFile
-    catalog_type: CatalogType
+    folder: str
     nautilus_id: str
     rows: int | None
     problems: tuple[str, ...]
@@ -62,7 +62,7 @@ class FileCheck:
         """Return plain JSON values."""
         return {
             "path": str(self.file.path),
-            "type": self.catalog_type.value,
+            "type": self.folder,
             "instrument": self.nautilus_id,
             "start": format_nanos(self.file.window.start),
             "end": format_nanos(self.file.window.end),
@@ -76,7 +76,7 @@ class VerifyReport:
     """What `verify` found.
 
     Attributes:
-        files: All files that were checked, by type, instrument and time.
+        files: All files that were checked: ticks, then definitions, by type, instrument and time.
         strays: What is no file of the catalog; the engine may read some of it.
     """
 
@@ -90,8 +90,10 @@ class VerifyReport:
 
     @property
     def rows(self) -> int:
-        """Rows of the files without problems."""
-        return sum(check.rows or 0 for check in self.files if not check.problems)
+        """Ticks in the files without problems."""
+        return sum(
+            check.rows or 0 for check in self.files if not check.problems and check.folder in set(CatalogType)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -143,7 +145,7 @@ def verify(
 
     Args:
         catalog: The catalog.
-        catalog_type: This type only.
+        catalog_type: This type only, and no definitions.
         nautilus_id: This instrument only.
         deep: Read everything: digest, page checksums, every row's time. Otherwise, what a run checks.
 
@@ -153,6 +155,10 @@ def verify(
     places = [(one.catalog_type, one.nautilus_id) for one in catalog.coverage(catalog_type, nautilus_id)]
     with catalog.pinned(places) as pinned:
         checks = [check for place in places for check in _verified(catalog, pinned, place, deep=deep)]
+    if catalog_type is None:
+        # Each is replaced in one step and by itself, so that they need no pin.
+        found = (check_file(catalog, file, deep=deep) for file in catalog.definitions(nautilus_id))
+        checks += [check for check in found if check is not None]
     return VerifyReport(tuple(checks), tuple(catalog.strays()))
 
 
@@ -188,7 +194,7 @@ def check_file(catalog: Catalog, file: CatalogFile, *, deep: bool = True) -> Fil
 
     The result names the file by its place in the catalog.
     """
-    kind, folder = CatalogType(file.path.parent.parent.name), file.path.parent.name
+    kind, folder = file.path.parent.parent.name, file.path.parent.name
     nautilus_id = parse_instrument_dir(folder) or folder
     home = CatalogFile(file.window, catalog.path / "data" / kind / folder / file.path.name)
     for _ in range(_ATTEMPTS):
@@ -222,11 +228,12 @@ def _record(catalog: Catalog, home: CatalogFile, stream: BufferedReader) -> File
 
 
 def _keep(
-    catalog: Catalog, home: CatalogFile, place: tuple[CatalogType, str], record: FileRecord, inode: int
+    catalog: Catalog, home: CatalogFile, place: tuple[str, str], record: FileRecord, inode: int
 ) -> None:
     """Record a file that was found whole."""
+    kind, nautilus_id = place
     # Where somebody writes there, or we may not, it stays unrecorded and is checked again.
-    with suppress(CatalogError, FileNotFoundError), hold(catalog.path, *place, timeout=0):
+    with suppress(CatalogError, FileNotFoundError), hold(catalog.path, lock_of(kind), nautilus_id, timeout=0):
         if home.path.stat().st_ino == inode:
             write_record(catalog.path, home.path, record)
 
@@ -234,7 +241,7 @@ def _keep(
 def _read(
     stream: BufferedReader,
     window: Window,
-    place: tuple[CatalogType, str],
+    place: tuple[str, str],
     record: FileRecord | None,
     *,
     deep: bool,
@@ -274,7 +281,7 @@ def _read(
 def _parquet_problems(
     stream: BufferedReader,
     window: Window,
-    place: tuple[CatalogType, str],
+    place: tuple[str, str],
     record: FileRecord | None,
     found: _Findings,
     *,
@@ -288,10 +295,13 @@ def _parquet_problems(
     with pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=False) as parquet:
         footer = parquet.metadata
         found.rows = footer.num_rows
-        problems = [
-            *_schema_problems(parquet, place),
-            *_count_problems(footer, record, stream.name),
-        ]
+        kind, nautilus_id = place
+        problems = list(_count_problems(footer, record, stream.name))
+        if kind not in set(CatalogType):
+            if whole and not problems:
+                parquet.read().validate(full=True)
+            return problems
+        problems += _schema_problems(parquet, CatalogType(kind), nautilus_id)
         # What says where the times are is known of the engine's columns only.
         if not problems:
             groups = [_Group(group, parquet.schema.names) for group in structure.row_groups]
@@ -301,9 +311,8 @@ def _parquet_problems(
     return problems
 
 
-def _schema_problems(parquet: pq.ParquetFile, place: tuple[CatalogType, str]) -> Iterator[str]:
+def _schema_problems(parquet: pq.ParquetFile, kind: CatalogType, nautilus_id: str) -> Iterator[str]:
     """Compare with what the installed engine wants, in both places that say so."""
-    kind, nautilus_id = place
     found = parquet.schema_arrow
     encoded = (parquet.metadata.metadata or {}).get(b"ARROW:schema")
     if encoded is None:

@@ -11,8 +11,14 @@ from filelock import FileLock, Timeout
 from ticklake.catalog import disk
 from ticklake.catalog.naming import instrument_dir
 from ticklake.errors import CatalogError
+from ticklake.types import CatalogType
 
-__all__ = ["hold"]
+__all__ = ["hold", "lock_of"]
+
+
+def lock_of(folder: str) -> str:
+    """Return what the lock is called of files in a type's folder: definitions of all types have one."""
+    return folder if folder in set(CatalogType) else "instruments"
 
 
 @contextmanager

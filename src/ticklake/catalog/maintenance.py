@@ -12,6 +12,7 @@ from ticklake.catalog import disk
 from ticklake.catalog.cache import Catalog, retried
 from ticklake.catalog.integrity import FileCheck, check_file
 from ticklake.catalog.listing import CatalogFile
+from ticklake.catalog.locks import lock_of
 from ticklake.catalog.quarantine import quarantine_of
 from ticklake.catalog.records import forget_record
 from ticklake.catalog.tidying import remove_file
@@ -34,7 +35,7 @@ def set_aside(catalog: Catalog, check: FileCheck) -> Path | None:
         CatalogError: The file system refused.
     """
     file = check.file
-    with catalog.lock(check.catalog_type, check.nautilus_id):
+    with catalog.lock(lock_of(check.folder), check.nautilus_id):
         now = check_file(catalog, file)
         # An overlap is no damage of the file itself, and is still there.
         if now is None or (not now.problems and not check.overlaps):
@@ -42,7 +43,7 @@ def set_aside(catalog: Catalog, check: FileCheck) -> Path | None:
         folder = catalog.path / ".ticklake" / "damaged" / file.path.parent.relative_to(catalog.path / "data")
         suffix = uuid.uuid4().hex[:8]
         target = folder / f"{file.path.name}.{suffix}"
-        bad_rows = quarantine_of(catalog.path, check.catalog_type, check.nautilus_id, file.window)
+        bad_rows = quarantine_of(catalog.path, check.folder, check.nautilus_id, file.window)
         forget_record(catalog.path, file.path)
         with disk.writing(target):
             disk.make_folder(folder, catalog.path)

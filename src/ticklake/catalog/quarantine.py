@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def quarantine_folder(root: Path, catalog_type: CatalogType, nautilus_id: str) -> Path:
+def quarantine_folder(root: Path, catalog_type: str, nautilus_id: str) -> Path:
     """Return where the bad rows of an instrument and type are kept."""
     return root / "quarantine" / catalog_type / instrument_dir(nautilus_id)
 
@@ -95,7 +95,7 @@ def remove_other_quarantine(
             disk.sync_folder(folder)
 
 
-def quarantine_of(root: Path, catalog_type: CatalogType, nautilus_id: str, window: Window) -> list[Path]:
+def quarantine_of(root: Path, catalog_type: str, nautilus_id: str, window: Window) -> list[Path]:
     """Return the files with the bad rows of a window: that which its data file names, and what was left."""
     return list(quarantine_folder(root, catalog_type, nautilus_id).glob(f"{_stem(window)}.*parquet"))
 

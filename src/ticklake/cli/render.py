@@ -219,14 +219,13 @@ def print_verify_report(report: VerifyReport) -> None:
 
 def print_repair(report: RepairReport) -> None:
     """Print what a repair did."""
-    if report.fetched is None:
-        return
     for check in report.before.bad:
         stdout().print(f"set aside {escape(str(check.file.path))}", soft_wrap=True)
         for problem in check.problems:
             stdout().print(f"  {escape(problem)}", soft_wrap=True)
-    print_fetch_report(report.fetched)
-    print_findings(report.fetched)
+    if report.fetched is not None:
+        print_fetch_report(report.fetched)
+        print_findings(report.fetched)
 
 
 def print_compact_report(report: CompactReport) -> None:

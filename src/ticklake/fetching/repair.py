@@ -26,7 +26,7 @@ class RepairReport:
     Attributes:
         before: What was found.
         after: What is found now; the same where nothing was bad.
-        fetched: What was fetched; None where nothing was.
+        fetched: The ticks that were fetched; None where none were.
     """
 
     before: VerifyReport
@@ -37,7 +37,7 @@ class RepairReport:
         """Return plain JSON values: those of `after`, with what was done."""
         return {
             **self.after.to_dict(),
-            "set_aside": [check.to_dict() for check in self.before.bad] if self.fetched else [],
+            "set_aside": [check.to_dict() for check in self.before.bad],
             "fetched": None if self.fetched is None else self.fetched.to_dict(),
         }
 
@@ -54,6 +54,7 @@ def repair(
     """Verify a catalog, move bad files to `<root>/.ticklake/damaged`, and fetch their windows again.
 
     What cannot be fetched again is missing from then on, as it is in the lake; it is never served damaged.
+    Damaged definitions are defined again if a request is about their instrument.
 
     Args:
         lake: Where the ticks are.
@@ -65,22 +66,39 @@ def repair(
         max_bad_rows: As for `fetch`.
 
     Raises:
-        ConfigError: No request says how to fetch a bad file's instrument and type; nothing was moved.
+        ConfigError: No request says how to fetch a bad file's instrument and type; no ticks were moved.
         TicklakeError: The errors of `fetch`.
     """
     before = verify(catalog)
     if not before.bad:
         return RepairReport(before, before, None)
-    asked: dict[tuple[CatalogType, str], FetchRequest] = {}
+    ticks = [check for check in before.bad if check.folder in set(CatalogType)]
+    # First, as nothing can be asked of a catalog whose definitions cannot be read.
+    for check in before.bad:
+        if check not in ticks:
+            set_aside(catalog, check)
+    asked: dict[tuple[str, str], FetchRequest] = {}
     for request, definitions in resolve_all(lake, catalog, requests, refresh=False, offline=False):
         asked.setdefault((request.catalog_type, definitions.spec.nautilus_id), request)
-    wanted = [(check, asked.get((check.catalog_type, check.nautilus_id))) for check in before.bad]
+        for check in before.bad:
+            if check not in ticks and check.nautilus_id == definitions.spec.nautilus_id:
+                _define_again(lake, catalog, replace(request, window=check.file.window))
+    wanted = [(check, asked.get((check.folder, check.nautilus_id))) for check in ticks]
     _refuse_unknown(check for check, request in wanted if request is None)
     again = [replace(request, window=check.file.window) for check, request in wanted if request is not None]
-    for check in before.bad:
+    for check in ticks:
         set_aside(catalog, check)
-    fetched = fetch(lake, catalog, again, on_hole=on_hole, on_bad_row=on_bad_row, max_bad_rows=max_bad_rows)
+    fetched = None
+    if again:
+        fetched = fetch(
+            lake, catalog, again, on_hole=on_hole, on_bad_row=on_bad_row, max_bad_rows=max_bad_rows
+        )
     return RepairReport(before, verify(catalog), fetched)
+
+
+def _define_again(lake: Lake, catalog: Catalog, request: FetchRequest) -> None:
+    for _, definitions in resolve_all(lake, catalog, [request], refresh=False, offline=False):
+        definitions.save(catalog)
 
 
 def _refuse_unknown(checks: Iterable[FileCheck]) -> None:

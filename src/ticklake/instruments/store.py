@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 
 from ticklake.catalog import Catalog, disk
 from ticklake.catalog.cache import retried
+from ticklake.catalog.integrity import check_file
+from ticklake.catalog.locks import lock_of
 from ticklake.catalog.naming import file_name
+from ticklake.catalog.records import forget_record, record_published
 from ticklake.catalog.writer import AtomicFile, data_folder
 from ticklake.errors import CatalogCorruptError
 from ticklake.types import InstrumentKey, Window
@@ -55,18 +58,21 @@ def save(catalog: Catalog, instruments: Iterable[Instrument], day: dt.date) -> l
             for each in sorted(_FOLDERS, key=lambda each: each != folder)
         )
         if _content(path) != content or any(other.exists() for other in others):
-            with catalog.lock("instruments", instrument.id.value):
+            with catalog.lock(lock_of(folder), instrument.id.value):
                 _write(catalog, path, content, others)
         paths.append(path)
     return paths
 
 
 def _write(catalog: Catalog, path: Path, content: bytes, others: Iterable[Path]) -> None:
+    forget_record(catalog.path, path)
     with AtomicFile(catalog.path, path) as file:
         file.stream.write(content)
         file.commit()
+    record_published(catalog.path, path, 1)
     with disk.writing(path):
         for other in (other for other in others if other.exists()):
+            forget_record(catalog.path, other)
             disk.remove(other)
             disk.sync_folder(other.parent)
             with suppress(OSError):  # more definitions in it
@@ -133,6 +139,12 @@ def _rows(catalog: Catalog, window: Window, nautilus_id: str | None) -> Iterator
             for file in catalog.files(folder, each, window):
                 if file.window.intersect(window) != window:
                     continue
+                check = check_file(catalog, file, deep=False)
+                if check is not None and check.problems:
+                    raise CatalogCorruptError(
+                        f"{file.path} is damaged: {check.problems[0]}",
+                        hint="Mend it with `ticklake verify RUN.yaml --repair`, which fetches it again.",
+                    )
                 good = [row for row in _read(file.path) if row["ts_init"] <= window.start]
                 if good:
                     yield folder, max(good, key=lambda row: int(row["ts_init"]))
