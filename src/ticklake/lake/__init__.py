@@ -6,6 +6,7 @@ from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import SourceBatch
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan, ScanPlan
 from ticklake.lake.store import Store, Transfer
+from ticklake.lake.table import ParquetObject
 from ticklake.lake.url import StoreUrl
 from ticklake.types import ByteRange
 
@@ -14,6 +15,7 @@ __all__ = [
     "Lake",
     "Layout",
     "ObjectPlan",
+    "ParquetObject",
     "RowGroupPlan",
     "Scan",
     "ScanPlan",
