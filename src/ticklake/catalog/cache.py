@@ -346,7 +346,9 @@ class Catalog:
 
 
 def _refuse_other_key(file: CatalogFile, found: Provenance | None, asked: Provenance) -> None:
-    if found is None or InstrumentKey(asked.lake_key).matches(InstrumentKey(found.lake_key)):
+    if found is None or not found.lake_key:  # it did not come from a lake
+        return
+    if InstrumentKey(asked.lake_key).matches(InstrumentKey(found.lake_key)):
         return
     raise CatalogConflictError(
         f"the catalog's {file.path} is of another instrument: lake_key {found.lake_key} there, "

@@ -48,7 +48,7 @@ class Provenance:
     It holds no time, so that equal sources make equal files; a file's own time tells when it was written.
 
     Attributes:
-        lake_key: The lake's instrument key.
+        lake_key: The lake's instrument key; empty where the rows do not come from a lake.
         data_type: The lake's data type.
         lake: Root URL of the lake that the rows come from; empty where it is not known.
         dialect: The declared column mapping as JSON; empty where the dialect was recognised.
