@@ -148,7 +148,7 @@ def test_precisions_are_those_given_and_have_to_agree(tmp_path: Path) -> None:
     ticks = DataConverter.dataframe_to_trade_ticks(df, PERP_ID, price_precision=1, size_precision=0)
     assert [str(tick.price) for tick in ticks] == ["1.2", "0.3"]
     assert [str(tick.size) for tick in ticks] == ["5", "1"]
-    with pytest.raises(PrecisionError, match="is 0.25, which is not a multiple"):
+    with pytest.raises(PrecisionError, match=r"is 0\.25, which is not a multiple"):
         DataConverter.dataframe_to_trade_ticks(df.assign(price=[0.25, 0.5]), PERP_ID, 1, 0)
     put(tmp_path, [1, 2])
     with pytest.raises(CatalogConflictError, match="has price_precision 1, and not 2"):

@@ -15,7 +15,7 @@ def main() -> None:
     Exits with 0 (done), 1 (the work failed), 2 (bad usage or config) or 130 (Ctrl-C).
     """
     from ticklake.cli.console import print_error
-    from ticklake.cli.upkeep import app
+    from ticklake.cli.migration import app
     from ticklake.errors import ConfigError, TicklakeError
 
     try:
