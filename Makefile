@@ -43,14 +43,15 @@ bench: $(VENV)-bench/.installed ## measure ticklake against its peers; QUICK=1 t
 # Only hashes and pins go into the lock files: which index serves them is the installing machine's own affair.
 # UPGRADE=--upgrade moves pins to the newest releases; without it those that still fit are kept.
 COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
-	--only-binary :all: --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml
+	--only-binary :all: --custom-compile-command 'make lock' $(UPGRADE)
 lock: setup ## write the lock files anew from pyproject.toml
-	$(COMPILE) --output-file requirements/runtime.txt
-	$(COMPILE) --output-file requirements/dev.txt --constraints requirements/runtime.txt --group dev
-	$(COMPILE) --output-file requirements/bench.txt --constraints requirements/runtime.txt --group bench
+	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --output-file requirements/dev.txt --constraints requirements/runtime.txt --group dev
+	$(COMPILE) pyproject.toml --output-file requirements/bench.txt --constraints requirements/runtime.txt --group bench
+	$(COMPILE) requirements/v1.in --output-file requirements/v1.txt
 
 clean: ## remove everything that make has made, the demo and its runs included
-	rm -rf $(VENV) $(VENV)-bench demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-v1 demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source
 # distribution would bring in build tools that no hash covers.
@@ -69,6 +70,10 @@ $(VENV)/.locked: requirements/dev.txt tools/find-python
 	$(make-venv)
 
 $(VENV)-bench/.locked: requirements/bench.txt tools/find-python
+	$(make-venv)
+
+# NautilusTrader 1.x, which cannot be beside 2.x: the tests ask for it, and skip what needs it where it cannot be had.
+$(VENV)-v1/.locked: requirements/v1.txt tools/find-python
 	$(make-venv)
 
 $(VENV)/.installed $(VENV)-bench/.installed: %/.installed: %/.locked pyproject.toml

@@ -56,7 +56,9 @@ def document(*arguments: object, code: int = 0) -> dict[str, Any]:
     return json.loads(ticklake(*arguments, "--json", code=code).stdout)
 
 
-@pytest.mark.parametrize("command", ["verify", "prune", "compact", "doctor", "migrate-config"])
+@pytest.mark.parametrize(
+    "command", ["verify", "prune", "compact", "doctor", "migrate-config", "convert-catalog"]
+)
 def test_every_command_has_help_with_an_example(command):
     text = " ".join(ticklake(command, "--help").stdout.split())
     assert f"Example: ticklake {command}" in text

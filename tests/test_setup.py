@@ -161,6 +161,7 @@ def test_lock_files_hold_hashed_pins_and_nothing_else() -> None:
     """No index host, no link and no path: those are the installing machine's own affair."""
     assert pins("runtime.txt").items() <= pins("dev.txt").items()
     assert pins("runtime.txt").items() <= pins("bench.txt").items()
+    assert pins("v1.txt")["nautilus-trader"] == "1.231.0"
 
 
 def test_lock_files_hold_all_that_the_project_asks_for() -> None:

@@ -21,6 +21,7 @@ from ticklake.errors import CatalogError
 from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
 from ticklake.lake import Lake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
+from ticklake.v1 import publish
 from ticklake.versions import installed
 
 __all__ = ["backtest"]
@@ -68,7 +69,7 @@ def backtest(
     check_strategies(settings.strategies, search_path, on_import)
     check_venues(settings.venues, settings.instruments)
     check_runs(settings.runs)
-    lake, catalog = Lake.from_config(settings.lake), Catalog(settings.catalog)
+    lake, catalog = Lake.from_config(settings.lake), Catalog(settings.store)
     report = fetch(
         lake,
         catalog,
@@ -78,6 +79,7 @@ def backtest(
         on_progress=on_progress,
         **rules_of(settings),
     )
+    publish(settings)
     if on_fetched is not None:
         on_fetched(report)
     ids = {window.instrument: window.nautilus_id for window in report.windows}

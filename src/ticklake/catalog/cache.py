@@ -374,7 +374,7 @@ def _differing_spec(found: Mapping[bytes, bytes], spec: InstrumentSpec) -> Itera
 def _differing_source(found: Provenance | None, asked: Provenance) -> Iterator[str]:
     if found is None:
         return
-    if found.data_type != asked.data_type:
+    if found.data_type and found.data_type != asked.data_type:
         yield f"data_type {found.data_type} there, {asked.data_type} asked for"
     if found.lake and found.lake != asked.lake:
         yield f"lake {found.lake} there, {asked.lake} asked for"

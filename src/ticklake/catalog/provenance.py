@@ -49,7 +49,7 @@ class Provenance:
 
     Attributes:
         lake_key: The lake's instrument key; empty where the rows do not come from a lake.
-        data_type: The lake's data type.
+        data_type: The lake's data type; empty where it is not known.
         lake: Root URL of the lake that the rows come from; empty where it is not known.
         dialect: The declared column mapping as JSON; empty where the dialect was recognised.
         sources: The objects that rows were read from, in order; for a window without any, those whose footers

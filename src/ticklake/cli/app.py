@@ -113,6 +113,7 @@ def fetch(
     from ticklake.fetching import fetch as fetch_windows
     from ticklake.fetching import plan_fetch, requests_of, rules_of
     from ticklake.lake import Lake
+    from ticklake.v1 import publish
 
     settings = overlay(
         config,
@@ -128,7 +129,7 @@ def fetch(
         catalog=catalog,
         on_hole=on_hole,
     )
-    lake, store, requests = Lake.from_config(settings.lake), Catalog(settings.catalog), requests_of(settings)
+    lake, store, requests = Lake.from_config(settings.lake), Catalog(settings.store), requests_of(settings)
     if dry_run:
         plan = plan_fetch(lake, store, requests, refresh=refresh, offline=offline)
         if as_json:
@@ -146,6 +147,7 @@ def fetch(
             on_progress=on_progress,
             **rules_of(settings),
         )
+    publish(settings)
     print_findings(report)
     if as_json:
         print_json(report.to_dict())

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ticklake.cli.app import JsonOption
 from ticklake.cli.upkeep import app
 
 __all__ = ["app"]
@@ -33,3 +34,35 @@ def migrate_config(
         print_warning(key, kind="no equivalent")
     for note in found.notes:
         print_warning(note, kind="note")
+
+
+@app.command(name="convert-catalog")
+def convert_catalog(
+    source: Annotated[Path, typer.Argument(help="Folder of the catalog.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="Folder of the new one.", show_default=False)],
+    *,
+    to: Annotated[str, typer.Option(help="v1 (NautilusTrader 1.231) or v2.", metavar="v1|v2")],
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a catalog of NautilusTrader 1.x into one of 2.x, or back. Exits 1 if a part was left out.
+
+    Example: `ticklake convert-catalog old new --to v2`
+    """
+    from ticklake.cli.console import print_json, print_warning, stdout
+    from ticklake.cli.progress import work
+    from ticklake.errors import ConfigError
+    from ticklake.v1 import convert_catalog as convert
+
+    if to not in ("v1", "v2"):
+        raise ConfigError(f"--to {to}: give v1 or v2")
+    with work(f"converting {source}", enabled=not as_json):
+        report = convert(source, target, to="v1" if to == "v1" else "v2")
+    for text in report.left_out:
+        print_warning(text, kind="left out")
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        written = sum(file.written for file in report.files)
+        stdout().print(f"{len(report.files)} files in {target}, {written} of them written now")
+    if report.left_out:
+        raise typer.Exit(1)

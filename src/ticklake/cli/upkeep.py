@@ -206,7 +206,7 @@ def _settings_of(target: Path) -> tuple[RunConfig | None, Path]:
     if target.is_dir():
         return None, target
     settings = load_config(target)
-    return settings, settings.catalog
+    return settings, settings.store
 
 
 def _catalog_at(path: Path) -> Catalog:

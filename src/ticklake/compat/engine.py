@@ -248,7 +248,7 @@ def _export(run: Run, settings: RunConfig, window: Window) -> Path:
     """Write the trades of the window into the run folder."""
     (nautilus_id,) = run.summary["instruments"]
     target = run.path / "ticks.parquet"
-    with Catalog(settings.catalog).pinned([(CatalogType.TRADES, nautilus_id)], window) as catalog:
+    with Catalog(settings.store).pinned([(CatalogType.TRADES, nautilus_id)], window) as catalog:
         files = catalog.files(CatalogType.TRADES, nautilus_id, window)
         if not files:
             raise ConfigError("export_ticks needs trades, and the run replayed none")

@@ -452,6 +452,8 @@ class RunConfig(_Model):
     Attributes:
         lake: Where the ticks come from.
         catalog: Folder of the NautilusTrader catalog, relative to the current directory.
+        catalog_format: What reads it: `v2`, or `v1` for NautilusTrader 1.231. With `v1` what is fetched is
+            kept in `.ticklake/v2` of the folder, and converted from there; runs are of 2.x all the same.
         window: What to replay.
         instruments: What to read.
         on_hole: Whether a day that the lake does not have stops the run or is skipped and reported.
@@ -465,6 +467,7 @@ class RunConfig(_Model):
 
     lake: LakeConfig
     catalog: UserPath = Path("catalog")
+    catalog_format: Literal["v1", "v2"] = "v2"
     window: WindowConfig
     instruments: tuple[InstrumentConfig, ...]
     on_hole: Literal["stop", "skip"] = "stop"
@@ -474,6 +477,17 @@ class RunConfig(_Model):
     strategies: tuple[StrategyConfig, ...] = ()
     engine: EngineConfig = EngineConfig()
     runs: UserPath = Path("runs")
+
+    @property
+    def store(self) -> Path:
+        """Folder of the 2.x catalog, which `fetch` writes and runs read."""
+        return self.catalog if self.catalog_format == "v2" else self.catalog / ".ticklake" / "v2"
+
+    @model_validator(mode="after")
+    def _format_holds_the_book(self) -> Self:
+        if self.catalog_format == "v1" and any(each.book_as is BookAs.DEPTH for each in self.instruments):
+            raise ValueError("catalog_format: v1 holds books as deltas; an instrument has book_as: depth")
+        return self
 
     @model_validator(mode="after")
     def _instruments_distinct(self) -> Self:
