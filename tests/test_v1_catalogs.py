@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from nautilus_trader.persistence import ParquetDataCatalog
 from backtest_support import ETH, write_catalog
 from cli_support import Cli, cli
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, MIDNIGHT, TICKS, local_lake, request
-from ticklake.catalog import Catalog, verify
+from ticklake.catalog import Catalog, disk, verify
 from ticklake.config import parse_config
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError, ConfigError
 from ticklake.fetching import fetch
 from ticklake.types import CatalogType
-from ticklake.v1 import convert_catalog
+from ticklake.v1 import columns, convert_catalog
 from v1_support import OldEngine, old_engine
 
 __all__ = ["cli", "old_engine"]
@@ -179,6 +180,55 @@ def test_a_second_conversion_writes_nothing_and_one_that_broke_off_goes_on(
     assert not any(file.written for file in convert_catalog(ours, tmp_path / "b", to="v1").files)
     for path in sorted((tmp_path / "a" / "data").rglob("*.parquet")):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_whatever_step_fails_files_are_whole_and_the_next_call_goes_on(ours: Path, tmp_path: Path) -> None:
+    steps: list[disk.Step] = []
+    with disk.observe(steps.append):
+        convert_catalog(ours, tmp_path / "whole", to="v1")
+    wanted = files_in(tmp_path / "whole")
+    for number in range(3, len(steps), 11):
+        target, left = tmp_path / str(number), number
+
+        def fail(_: disk.Step) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with disk.observe(fail), pytest.raises(CatalogError, match="No space left"):
+            convert_catalog(ours, target, to="v1")
+        assert files_in(target).items() <= wanted.items()
+        convert_catalog(ours, target, to="v1")
+        assert files_in(target) == wanted
+
+
+def files_in(catalog: Path) -> dict[str, bytes]:
+    """Return what readers of a catalog find in it."""
+    found = (catalog / "data").rglob("*") if catalog.exists() else ()
+    return {path.relative_to(catalog).as_posix(): path.read_bytes() for path in found if path.is_file()}
+
+
+def test_what_does_not_read_back_as_its_source_is_removed(
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = columns.to_version
+
+    def wrong(folder: str, rows: pa.Table, target: pa.Schema) -> pa.Table:
+        made = right(folder, rows, target)
+        if (
+            folder == "trades"
+            and "trade_id" in made.column_names
+            and made.schema.field("price").type == pa.binary(16)
+        ):
+            index = made.schema.get_field_index("price")
+            made = made.set_column(index, made.schema.field("price"), made["size"])
+        return made
+
+    monkeypatch.setattr("ticklake.v1.convert.to_version", wrong)
+    with pytest.raises(CatalogCorruptError, match="does not read back"):
+        convert_catalog(ours, tmp_path / "v1", to="v1")
+    assert all(pq.read_metadata(tmp_path / "v1" / name).num_rows == 0 for name in files_in(tmp_path / "v1"))
 
 
 def test_a_file_without_a_record_is_compared_and_a_changed_source_converted_anew(

@@ -124,7 +124,7 @@ class DataConverter:
     ) -> list[TradeTick]:
         """Return a data frame's trades as objects of the engine, in the order of `ts_init`.
 
-        A catalog needs none of them: converting into it takes a hundredth of the time.
+        A catalog needs none of them: converting into it takes a tenth of the time.
         """
         spec = _spec(instrument_id, price_precision, size_precision)
         return _trade_ticks(convert(df, spec=spec, data_type="trades").table, spec)

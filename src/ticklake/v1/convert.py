@@ -258,7 +258,8 @@ class _Pair:
     def _recorded(self, stamp: list[int], *, written: bool) -> ConvertedFile:
         rows = pq.read_metadata(self.path).num_rows
         values = {"source": stamp, "target": _stamp(self.path), "rows": rows}
-        with AtomicFile(self.run.target, self.run.record_path(self.path)) as file:
+        record = self.run.record_path(self.path)
+        with AtomicFile(self.run.target, record) as file, disk.writing(record):
             file.stream.write(json.dumps(values, sort_keys=True).encode())
             file.commit()
         return ConvertedFile(self.path, rows, written=written)
@@ -282,7 +283,7 @@ class _Pair:
         if self.run.to == "v2" and self.kind in TICKS:
             return self._write_ticks(target)
         rows = 0
-        with AtomicFile(self.run.target, self.path) as file:
+        with AtomicFile(self.run.target, self.path) as file, disk.writing(self.path):
             # What 1.x writes itself, so that all of its readers can read it.
             with pq.ParquetWriter(file.stream, target, compression="snappy") as writer:
                 for batch in _batches(self.source.path):
