@@ -57,7 +57,7 @@ def day_of_trades(rows: int = 400_000) -> pa.Table:
             "price": 60_000 + random.integers(0, 10_000, rows) / 10,
             "size": random.integers(1, 100_000, rows) / 1_000,
             "aggressor_side": random.integers(1, 3, rows).astype(np.int8),
-            "trade_id": pa.array(random.integers(0, 10**12, rows)).cast(pa.string()),
+            "trade_id": pa.array(10**11 + np.arange(rows)).cast(pa.string()),
             "ts_event": times,
             "ts_init": times,
         }

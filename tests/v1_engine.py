@@ -38,6 +38,7 @@ def read(folder: str) -> dict[str, Any]:
 
 
 def replay(folder: str, nautilus_id: str) -> dict[str, Any]:
+    """Replay an instrument, and read all there is."""
     venue = nautilus_id.rpartition(".")[2]
     data = [
         BacktestDataConfig(
@@ -60,11 +61,11 @@ def replay(folder: str, nautilus_id: str) -> dict[str, Any]:
         raise_exception=True,
     )
     (result,) = BacktestNode([config]).run()
-    return {"iterations": result.iterations}
+    return read(folder) | {"iterations": result.iterations}
 
 
 def write(folder: str) -> dict[str, Any]:
-    """Write a catalog as 1.x does, with what ours never writes: many instruments, fees, all actions."""
+    """Write a catalog as 1.x does, with what ours never writes (fees, all actions), and read it."""
     catalog = ParquetDataCatalog(folder)
     start = 1_723_161_480 * 10**9
     for name, symbol in (("BTCUSDT-PERP.BINANCE", "BTCUSDT"), ("BTC/USDT.KRAKEN", "BTC/USDT")):
@@ -117,7 +118,7 @@ def write(folder: str) -> dict[str, Any]:
             deltas = [OrderBookDelta.clear(iid, 7, at, at)]
             deltas += [OrderBookDelta(iid, action, order, 128, 8, at, at + 1) for action, order in orders]
             catalog.write_data(deltas)
-    return {}
+    return read(folder)
 
 
 if __name__ == "__main__":
