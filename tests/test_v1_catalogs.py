@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from nautilus_trader.persistence import ParquetDataCatalog
 
-from backtest_support import ETH, write_catalog
+from backtest_support import ETH, EXAMPLES, write_catalog
 from cli_support import Cli, cli
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, MIDNIGHT, TICKS, local_lake, request
 from ticklake.catalog import Catalog, disk, verify
@@ -127,7 +128,7 @@ def test_we_read_what_the_old_engine_wrote(tmp_path: Path, old_engine: OldEngine
 
 
 def test_a_run_config_keeps_a_catalog_of_the_old_engine(
-    real_lake: Path, tmp_path: Path, cli: Cli, old_engine: OldEngine
+    real_lake: Path, tmp_path: Path, cli: Cli, old_engine: OldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {
         "lake": {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)},
@@ -135,10 +136,30 @@ def test_a_run_config_keeps_a_catalog_of_the_old_engine(
         "catalog_format": "v1",
         "window": {"start": "2024-08-08T23:59:00Z", "end": MIDNIGHT},
         "instruments": [{"key": BTC_PERP, "data": ["trades", "book_snapshot_5"]}],
+        "runs": str(tmp_path / "runs"),
+        "venues": {
+            "BINANCE": {
+                "account": "MARGIN",
+                "balances": ["1_000_000 USDT"],
+                "fees": {"maker": "0.0002", "taker": "0.0005"},
+            }
+        },
+        "strategies": [
+            {
+                "path": "trade_momentum:TradeMomentum",
+                "config_path": "trade_momentum:TradeMomentumConfig",
+                "config": {"instrument_id": "BTCUSDT-PERP.BINANCE", "size": "0.1"},
+            }
+        ],
     }
     (tmp_path / "run.json").write_text(json.dumps(config))
-    cli(0, "fetch", tmp_path / "run.json")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    cli(0, "backtest", tmp_path / "run.json")
     store = tmp_path / "old" / ".ticklake" / "v2"
+    made = files_in(tmp_path / "old")
+    shutil.rmtree(tmp_path / "old" / "data")
+    cli(0, "fetch", tmp_path / "run.json")
+    assert files_in(tmp_path / "old") == made
     same(objects_of(store), old_engine("read", tmp_path / "old"))
     before = stamps(tmp_path / "old" / "data")
     (report,) = (json.loads(text) for text in cli(0, "fetch", tmp_path / "run.json", "--json")[:1])
@@ -275,7 +296,10 @@ def test_what_is_left_out_is_told_and_what_is_wrong_refused(
     assert report["written"] == report["files"] == 3
     assert report["left_out"] == ["data/order_book_depths: its rows are not converted"]
     assert "order_book_depths" in err
-    cli(0, "convert-catalog", tmp_path / "v1", tmp_path / "back", "--to", "v2")
+    stray = next((tmp_path / "v1" / "data" / "trade_tick").iterdir()) / "part-0.parquet"
+    stray.write_bytes(b"")
+    _, err = cli(1, "convert-catalog", tmp_path / "v1", tmp_path / "back", "--to", "v2")
+    assert f"{stray.relative_to(tmp_path / 'v1')}: its name does not say its window" in err
     assert Catalog(tmp_path / "back").files(CatalogType.DELTAS, ETH)
     with pytest.raises(CatalogError, match="is no trades of v1"):
         convert_catalog(_renamed(tmp_path / "wrong", catalog), tmp_path / "x", to="v2")

@@ -85,9 +85,9 @@ def _from_environment() -> Buckets:
         return _pairs(text)
     try:
         values = json.loads(text)
-    except ValueError as exc:
+    except ValueError:
         # Not what was found: it may hold a secret.
-        raise ConfigError(f"{BUCKETS} begins like JSON and is none", hint=_HINT) from exc.with_traceback(None)
+        raise ConfigError(f"{BUCKETS} begins like JSON and is none", hint=_HINT) from None
     return dict(values)
 
 

@@ -106,7 +106,10 @@ def convert_catalog(
     if target.exists() and target.samefile(source):
         raise ConfigError("the target is the source itself", hint="Name another folder.")
     run = _Conversion(source, target, to, on_file or (lambda _: None))
-    return run.convert()
+    try:
+        return run.convert()
+    except FileNotFoundError as exc:
+        raise CatalogError(f"a file was removed meanwhile: {exc}", hint="Convert again.") from exc
 
 
 def publish(settings: RunConfig) -> ConvertReport | None:
@@ -126,10 +129,11 @@ class _Conversion:
     target: Path
     to: Version
     on_file: Callable[[ConvertedFile], None]
+    left_out: list[str] = field(default_factory=list)
 
     def convert(self) -> ConvertReport:
         kinds = self._kinds()
-        left_out = [
+        self.left_out = [
             f"data/{entry.name}: its rows are not converted"
             for entry in sorted(scan(self.source / "data"), key=lambda entry: entry.name)
             if entry.is_dir() and entry.name not in kinds
@@ -142,7 +146,7 @@ class _Conversion:
             )
             for file in self._instrument(kind, folder, new)
         ]
-        return ConvertReport(tuple(files), tuple(left_out))
+        return ConvertReport(tuple(files), tuple(self.left_out))
 
     def _kinds(self) -> dict[str, tuple[str, str]]:
         """Return the 2.x folder of the kind and the target's folder, by the source's folder."""
@@ -167,6 +171,12 @@ class _Conversion:
 
     def _files(self, kind: str, folder: Path) -> list[CatalogFile]:
         files = list_files(folder)
+        known = {file.path.name for file in files}
+        self.left_out += [
+            f"{path.relative_to(self.source)}: its name does not say its window"
+            for path in sorted(folder.glob("*.parquet"))
+            if path.name not in known
+        ]
         if self.to == "v1" and kind in TICKS:
             return list(answering(files))
         return files
