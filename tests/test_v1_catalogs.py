@@ -5,22 +5,25 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nautilus_trader.persistence import ParquetDataCatalog
 
 from backtest_support import ETH, EXAMPLES, write_catalog
 from cli_support import Cli, cli
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, MIDNIGHT, TICKS, local_lake, request
-from ticklake.catalog import Catalog, disk, verify
+from ticklake.catalog import Catalog, disk, schema, verify
 from ticklake.config import parse_config
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError, ConfigError
 from ticklake.fetching import fetch
-from ticklake.types import CatalogType
+from ticklake.types import CatalogType, InstrumentSpec
 from ticklake.v1 import columns, convert_catalog
 from v1_support import OldEngine, old_engine
 
@@ -344,3 +347,45 @@ def test_standard_precision_and_undefined_prices_are_refused(tmp_path: Path) -> 
         with pytest.raises(CatalogError, match=match):
             convert_catalog(tmp_path / str(width), tmp_path / f"to{width}", to="v2")
         assert not list((tmp_path / f"to{width}").rglob("*.parquet"))
+
+
+_RAW = st.integers(0, 17_014_118_346_046 * 10**16)
+_TIMES = st.integers(0, 2**63 - 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ADD", "UPDATE", "DELETE", "CLEAR"]),
+            st.sampled_from(["NO_ORDER_SIDE", "BUY", "SELL"]),
+            _RAW,
+            _RAW,
+            st.integers(0, 2**64 - 1),
+            st.integers(0, 255),
+            st.integers(0, 2**64 - 1),
+            _TIMES,
+            _TIMES,
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(0, 7),
+)
+@settings(max_examples=50)
+def test_any_rows_go_there_and_back(rows: list[tuple[Any, ...]], start: int) -> None:
+    """Also slices of a table, whose arrays begin within their buffers."""
+    ours = schema(CatalogType.DELTAS, InstrumentSpec("X.Y", 2, 3))
+    values: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+    for index in (2, 3):
+        values[index] = [Decimal(raw).scaleb(-16, Context(prec=40)) for raw in values[index]]
+    arrays = [
+        pa.array(column, pa.int64()).cast(field.type) if index > 6 else pa.array(column, field.type)
+        for index, (column, field) in enumerate(zip(values, ours, strict=True))
+    ]
+    table = pa.Table.from_arrays(arrays, schema=ours).slice(start)
+    old = columns.target_schema("order_book_deltas", "v1", ours.metadata, "X.Y")
+    there = columns.to_version("order_book_deltas", table, old)
+    raws = [int.from_bytes(each, "little") for each in there["price"].to_pylist()]
+    assert raws == [row[2] for row in rows[start:]]
+    back = columns.to_version("order_book_deltas", there, ours)
+    assert back.to_pydict() == table.to_pydict()
