@@ -211,7 +211,7 @@ def test_whatever_step_fails_files_are_whole_and_the_next_call_goes_on(ours: Pat
     with disk.observe(steps.append):
         convert_catalog(ours, tmp_path / "whole", to="v1")
     wanted = files_in(tmp_path / "whole")
-    for number in range(3, len(steps), 11):
+    for number in range(3, len(steps), 31):
         target, left = tmp_path / str(number), number
 
         def fail(_: disk.Step) -> None:
