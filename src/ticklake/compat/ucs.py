@@ -71,7 +71,7 @@ class UnifiedCloudService:
 
     def __init__(self, buckets: Buckets | None = None) -> None:
         self._buckets = buckets
-        self._stores: dict[str, Store] = {}
+        self._stores: list[tuple[str, StorageConfig, Store]] = []
         self._lock = threading.Lock()
 
     async def download_from_gcs(
@@ -256,12 +256,12 @@ class UnifiedCloudService:
 
     def _opened(self, url: str, storage: StorageConfig) -> Store:
         with self._lock:
-            key = f"{url} {storage.model_dump_json()}"
-            if key not in self._stores:
-                self._stores[key] = Store(
-                    StoreUrl.parse(url, allow_http=storage.allow_http), storage, Transfer()
-                )
-            return self._stores[key]
+            for known_url, known_storage, store in self._stores:
+                if (known_url, known_storage) == (url, storage):
+                    return store
+            store = Store(StoreUrl.parse(url, allow_http=storage.allow_http), storage, Transfer())
+            self._stores.append((url, storage, store))
+            return store
 
 
 @dataclass(frozen=True, slots=True)
