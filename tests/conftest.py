@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,13 @@ settings.register_profile("nightly", settings.get_profile("ticklake"), max_examp
 settings.load_profile("ticklake")
 
 REAL_LAKE = Path(__file__).resolve().parents[2] / "shared" / "real-lake"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_of_the_engine_is_left() -> Iterator[None]:
+    """Drop what a module's own runs of the engine left in cycles, which no other thread may."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

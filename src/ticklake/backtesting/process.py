@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -57,6 +58,8 @@ def run_engine(
             from ticklake.backtesting.engine import simulate
 
             outcome = simulate(job, folder, on_simulated)
+            # What the engine leaves behind in cycles may be dropped in no other thread than this.
+            gc.collect()
         else:
             outcome = _in_child(job, folder, on_output or _to_stderr, on_simulated or _to_nobody)
     finally:
