@@ -1,6 +1,7 @@
 """The engine by itself: a `BacktestNode` over a catalog.
 
-`python -m benchmarks.bare CATALOG FIRST LAST TOLD` runs one with `FirstTick` on trades.
+`python -m benchmarks.bare CATALOG INSTRUMENT FIRST LAST TOLD` runs one with `FirstTick` on trades. Nothing
+but the engine and the strategy is imported: what a run of ticklake adds is told by the difference.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from nautilus_trader.execution import MakerTakerFeeModel, StaticLatencyModel
 from nautilus_trader.model import InstrumentId, NautilusDataType
 from nautilus_trader.trading import Strategy
 
-from benchmarks.inputs import NAUTILUS_ID
 from benchmarks.strategy import FirstTick, FirstTickConfig
 
 __all__ = ["TYPES", "run_node"]
@@ -34,13 +34,19 @@ TYPES = {
 
 
 def run_node(
-    catalog: str, kind: str, span: tuple[int, int], chunk_size: int | None, *strategies: Strategy
+    catalog: str,
+    kind: str,
+    instrument_id: str,
+    span: tuple[int, int],
+    chunk_size: int | None,
+    *strategies: Strategy,
 ) -> BacktestResult:
     """Replay one type of a catalog.
 
     Args:
         catalog: Its root.
         kind: The type's folder.
+        instrument_id: Whose rows.
         span: First and last `ts_init`, both inclusive.
         chunk_size: Rows that the engine takes at once; None for all.
         *strategies: Who listens.
@@ -54,9 +60,12 @@ def run_node(
         fee_model=MakerTakerFeeModel(Decimal("0.0002"), Decimal("0.0005")),
         latency_model=StaticLatencyModel(5_000_000),
     )
-    instrument = InstrumentId.from_str(NAUTILUS_ID)
     data = BacktestDataConfig(
-        TYPES[kind], catalog, instrument_id=instrument, start_time=span[0], end_time=span[1]
+        TYPES[kind],
+        catalog,
+        instrument_id=InstrumentId.from_str(instrument_id),
+        start_time=span[0],
+        end_time=span[1],
     )
     quiet = LoggerConfig(stdout_level=LogLevel.ERROR)
     config = BacktestRunConfig(
@@ -79,9 +88,9 @@ def run_node(
 
 def main() -> None:
     """Run it once."""
-    catalog, start, end, told = sys.argv[1:]
-    strategy = FirstTick(FirstTickConfig(instrument_id=NAUTILUS_ID, told=told))
-    run_node(catalog, "trades", (int(start), int(end)), 50_000, strategy)
+    catalog, instrument_id, start, end, told = sys.argv[1:]
+    strategy = FirstTick(FirstTickConfig(instrument_id=instrument_id, told=told))
+    run_node(catalog, "trades", instrument_id, (int(start), int(end)), 50_000, strategy)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def replay(catalog: str, kind: str, chunk_size: int | None) -> Callable[[], dict
     from benchmarks.bare import run_node
 
     span = (MIDNIGHT, MIDNIGHT + NANOS_PER_DAY - 1)
-    return lambda: {"events": run_node(catalog, kind, span, chunk_size).iterations}
+    return lambda: {"events": run_node(catalog, kind, NAUTILUS_ID, span, chunk_size).iterations}
 
 
 def _overview(found: dict[str, Samples], ticks: dict[str, int]) -> Table:

@@ -162,10 +162,8 @@ class _Runs:
 
     def bare(self, span: tuple[int, int]) -> Figures:
         """Run the engine by itself on the warm catalog."""
-        bounds = (str(span[0]), str(span[1] - 1))
-        return self._timed(
-            [sys.executable, "-m", "benchmarks.bare", str(self.catalog), *bounds, str(self._told)]
-        )
+        arguments = (str(self.catalog), NAUTILUS_ID, str(span[0]), str(span[1] - 1), str(self._told))
+        return self._timed([sys.executable, "-m", "benchmarks.bare", *arguments])
 
     def _timed(self, command: Sequence[str]) -> Figures:
         began = time.monotonic()

@@ -129,6 +129,15 @@ def noisy(seconds: float) -> Any:
     return work
 
 
+def test_the_bare_engine_imports_nothing_of_ours() -> None:
+    script = "import sys, benchmarks.bare; print(*(name.partition('.')[0] for name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "nautilus_trader" in done.stdout.split()
+    assert not {"ticklake", "pyarrow", "numpy", "pydantic"} & set(done.stdout.split())
+
+
 def test_a_child_that_fails_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="bad failed"):
         measure(Route("bad", "test_benchmarks:nothing"))
