@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ticklake.catalog.rows import read_rows
 from ticklake.types import CatalogType, Window
 
 __all__ = ["PRICES_SCHEMA", "downsample", "write_prices"]
@@ -82,9 +82,5 @@ def downsample(
 
 def _batches(paths: Iterable[Path], window: Window) -> Iterator[tuple[_Ints, _Floats]]:
     for path in paths:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=["ts_init", "price"]):
-                times = pc.cast(batch["ts_init"], pa.int64()).to_numpy()
-                inside = (times >= window.start) & (times < window.end)
-                if inside.any():
-                    yield times[inside], pc.cast(batch["price"], pa.float64()).to_numpy()[inside]
+        for rows in read_rows(path, window, ["ts_init", "price"]):
+            yield rows["ts_init"].to_numpy(), rows["price"].cast(pa.float64()).to_numpy()

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ticklake.backtesting.job import EngineOutcome
 from ticklake.backtesting.returns import return_statistics
@@ -85,18 +84,22 @@ def remarks(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> list[str]
 
 def _refused(orders: pa.Table) -> Iterator[str]:
     for status, by_whom in (("DENIED", "the engine's risk checks"), ("REJECTED", "the venue")):
-        reasons = orders.filter(pc.equal(orders["status"], status))["reason"].to_pylist()
+        both = zip(orders["status"].to_pylist(), orders["reason"].to_pylist(), strict=True)
+        reasons = [reason for found, reason in both if found == status]
         if reasons:
             yield f"{len(reasons):,} orders were {status.lower()} by {by_whom}, the first: {reasons[0]}"
 
 
 def _overdrawn(account: pa.Table) -> Iterator[str]:
-    below = account.filter(pc.less(account["total"], Decimal(0)))
-    least = below.group_by(["account_id", "currency"], use_threads=False).aggregate([("total", "min")])
-    for row in least.to_pylist():
+    least: dict[tuple[str, str], Decimal] = {}
+    columns = (account[name].to_pylist() for name in ("account_id", "currency", "total"))
+    for name, code, total in zip(*columns, strict=True):
+        if total < 0:
+            least[name, code] = min(total, least.get((name, code), total))
+    for (name, code), total in least.items():
         yield (
-            f"the balance of {row['account_id']} fell below zero, to {row['total_min'].normalize():f} "
-            f"{row['currency']}: it traded with money that it did not have. Where an instrument has no "
+            f"the balance of {name} fell below zero, to {total.normalize():f} "
+            f"{code}: it traded with money that it did not have. Where an instrument has no "
             "margin requirement, nothing but a negative balance keeps orders back, whatever the leverage"
         )
 
@@ -143,12 +146,12 @@ def _drawdown(curve: Iterable[Decimal]) -> tuple[float | None, Decimal]:
 
 
 def _sums(table: pa.Table, by: str, what: str) -> dict[str, float]:
-    known = table.filter(pc.is_valid(table[by]))
-    sums = known.group_by(by).aggregate([(what, "sum")]).sort_by(by)
-    return {
-        code: float(value)
-        for code, value in zip(sums[by].to_pylist(), sums[f"{what}_sum"].to_pylist(), strict=True)
-    }
+    # Not `group_by`, for which pyarrow imports its dataset module, and that pandas.
+    sums: dict[str, Decimal] = {}
+    for code, value in zip(table[by].to_pylist(), table[what].to_pylist(), strict=True):
+        if code is not None:
+            sums[code] = sums.get(code, Decimal(0)) + value
+    return {code: float(sums[code]) for code in sorted(sums)}
 
 
 def results_digest(tables: Mapping[str, pa.Table], events: int) -> str:

@@ -21,16 +21,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from nautilus_trader.model import BookAction, BookOrder, OrderBookDelta, OrderSide, Price, Quantity
 from nautilus_trader.persistence import ParquetDataCatalog
 
 from ticklake.backtesting.job import EngineJob, InstrumentData
 from ticklake.catalog import Catalog
 from ticklake.catalog.naming import engine_dir, instrument_dir
+from ticklake.catalog.rows import read_rows
 from ticklake.errors import BacktestError, CatalogConflictError
-from ticklake.parquet.footers import read_structure
-from ticklake.parquet.structure import Structure
 from ticklake.types import CatalogType, Window, format_nanos
 
 __all__ = ["SEED_AFTER_ROWS", "CatalogView", "build_view"]
@@ -209,24 +207,8 @@ def _starts_late(
 def _times(paths: Sequence[Path], window: Window) -> Iterator[pa.ChunkedArray]:
     """Yield the `ts_init` of the rows in the window, batch by batch in file order, empty batches left out."""
     for path in paths:
-        with path.open("rb") as stream:
-            structure = read_structure(stream)
-            with pq.ParquetFile(stream) as file:
-                for group in _row_groups(structure, file.schema.names.index("ts_init"), window):
-                    times = file.read_row_group(group, columns=["ts_init"])["ts_init"].cast(pa.int64())
-                    inside = times.filter(
-                        pc.and_(pc.greater_equal(times, window.start), pc.less(times, window.end))
-                    )
-                    if len(inside):
-                        yield inside
-
-
-def _row_groups(structure: Structure, column: int, window: Window) -> Iterator[int]:
-    """Yield the row groups that may hold rows of the window, by the statistics of a column."""
-    for index, group in enumerate(structure.row_groups):
-        limits = group.chunk(column).integers()
-        if limits is None or (limits[0] < window.end and limits[1] >= window.start):
-            yield index
+        for rows in read_rows(path, window, ["ts_init"]):
+            yield rows["ts_init"]
 
 
 def _write_empty_book(seed: Path, definition: Any, nanos: int) -> None:

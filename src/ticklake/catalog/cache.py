@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from ticklake.catalog import listing
-from ticklake.catalog.digest import content_digest
 from ticklake.catalog.listing import CatalogFile, list_files, scan
 from ticklake.catalog.locks import hold
 from ticklake.catalog.naming import file_name, parse_file_name, parse_instrument_dir
@@ -316,6 +315,8 @@ class Catalog:
     def _content_digest(
         self, catalog_type: CatalogType | None, nautilus_id: str | None, window: Window | None
     ) -> str:
+        from ticklake.catalog.digest import content_digest  # takes time to import, and is seldom needed
+
         covered = self.coverage(catalog_type, nautilus_id)
         with self.pinned(((one.catalog_type, one.nautilus_id) for one in covered), window) as pinned:
             return content_digest(

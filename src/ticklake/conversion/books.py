@@ -23,6 +23,7 @@ from ticklake.conversion.kernels import (
     Ints,
     Mask,
     decimal_array,
+    dictionary,
     enum_array,
     floats_to_raw,
     raw_of,
@@ -36,9 +37,9 @@ __all__ = ["canonical_schema", "deltas", "depths", "snapshots"]
 
 _F_SNAPSHOT = 32
 _F_LAST = 128
-_ACTIONS = pa.array(["ADD", "CLEAR"])
+_ACTIONS = dictionary("ADD", "CLEAR")
 _ADD, _CLEAR = 0, 1
-_SIDES = pa.array(["NO_ORDER_SIDE", "BUY", "SELL"])
+_SIDES = dictionary("NO_ORDER_SIDE", "BUY", "SELL")
 _NO_SIDE, _BUY, _SELL = 0, 1, 2
 
 

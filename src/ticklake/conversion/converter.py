@@ -56,13 +56,13 @@ _BOOK_ROWS = 16_384
 _BOOK_BYTES = 16 * 1024 * 1024
 _DELTA_BYTES = 67
 
-_NO_BAD_ROWS = pa.table(
+_NO_BAD_ROWS = pa.schema(
     {
-        "row": pa.array([], pa.int64()),
-        "reason": pa.array([], pa.string()),
-        "column": pa.array([], pa.string()),
-        "ts_init_ns": pa.array([], pa.int64()),
-        "source": pa.array([], pa.string()),
+        "row": pa.int64(),
+        "reason": pa.string(),
+        "column": pa.string(),
+        "ts_init_ns": pa.int64(),
+        "source": pa.string(),
     }
 )
 
@@ -431,7 +431,7 @@ def convert(
     bad = converter.quarantined
     return Conversion(
         table=pa.Table.from_batches(converted, converter.schema),
-        quarantined=pa.concat_tables(bad) if bad else _NO_BAD_ROWS,
+        quarantined=pa.concat_tables(bad) if bad else _NO_BAD_ROWS.empty_table(),
         counts=converter.counts,
     )
 

@@ -26,6 +26,7 @@ __all__ = [
     "Fault",
     "decimal_array",
     "derived_trade_ids",
+    "dictionary",
     "enum_array",
     "floats_to_raw",
     "raw_of",
@@ -47,7 +48,15 @@ type Mask = npt.NDArray[np.bool_]
 MAX_NANOS = 2**63 - 2
 """The last nanosecond that a window can hold (its end is exclusive and a signed 64-bit integer)."""
 
-SIDES = pa.array(["NO_AGGRESSOR", "BUY", "SELL"])
+
+def dictionary(*values: str) -> pa.StringArray:
+    """Return an array of texts. Made without `pa.array`, which imports pandas and so most of what is slow."""
+    ends = np.cumsum([0, *(len(value.encode()) for value in values)], dtype=np.int32)
+    text = "".join(values).encode()
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends.tobytes()), pa.py_buffer(text))
+
+
+SIDES = dictionary("NO_AGGRESSOR", "BUY", "SELL")
 """Dictionary of `aggressor_side`; `sides` returns indices into it."""
 
 # Values are worked on in blocks whose intermediate arrays fit a core's cache: twice as fast as all at once.

@@ -49,8 +49,6 @@ def write_report(run: RunLike, path: Path) -> None:
 
 
 def _page(run: RunLike) -> str:
-    from plotly.offline import get_plotlyjs  # slow to import, and only needed here
-
     drawn = charts(run)
     sections = [
         _header(run),
@@ -76,13 +74,18 @@ def _page(run: RunLike) -> str:
             *sections,
             "</main>",
             f'<script type="application/json" id="charts">{_json(specs)}</script>',
-            f"<script>{get_plotlyjs()}</script><script>{_resource('page.js')}</script></body></html>",
+            f"<script>{_plotly_js()}</script><script>{_resource('page.js')}</script></body></html>",
         ]
     )
 
 
 def _resource(name: str) -> str:
     return files("ticklake.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly_js() -> str:
+    # What `plotly.offline.get_plotlyjs` returns, whose import takes longer than all of the report.
+    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _json(value: object) -> str:
