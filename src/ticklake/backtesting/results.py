@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,12 +22,12 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import SecretStr
 
+from ticklake.backtesting.child import EngineProcess
 from ticklake.backtesting.job import EngineJob, EngineOutcome
-from ticklake.backtesting.process import run_engine
+from ticklake.backtesting.process import running
 from ticklake.backtesting.summary import figures, remarks, results_digest
 from ticklake.config import RunConfig, StrategyConfig
 from ticklake.errors import BacktestError, ConfigError
-from ticklake.report import write_report
 from ticklake.types import format_nanos
 
 __all__ = ["Run", "check_runs", "execute", "new_run_id", "public_config", "run_folder"]
@@ -128,6 +129,8 @@ class Run:
         """Return the path of the run's HTML report, which is written where it is missing."""
         path = self.path / "report.html"
         if not path.exists():
+            from ticklake.report import write_report
+
             write_report(self, path)
         return path
 
@@ -136,7 +139,7 @@ class Run:
         return values
 
     def _table(self, name: str) -> pa.Table:
-        return pq.read_table(self.path / f"{name}.parquet")
+        return _read_table(self.path, name)
 
 
 def execute(
@@ -147,6 +150,7 @@ def execute(
     provenance: Mapping[str, Any],
     figures_of_data: Mapping[str, Any] | None = None,
     in_process: bool = False,
+    process: EngineProcess | None = None,
     on_output: Callable[[str], None] | None = None,
     on_simulated: Callable[[float], None] | None = None,
 ) -> Run:
@@ -161,9 +165,10 @@ def execute(
         provenance: What the data came from.
         figures_of_data: Goes into the summary as it is: `data` (rows by type, holes, quarantined),
             `fetch_seconds`, `bytes_read`, `requests`.
-        in_process: See `run_engine`.
-        on_output: See `run_engine`.
-        on_simulated: See `run_engine`.
+        in_process: See `running`.
+        process: See `running`.
+        on_output: See `running`.
+        on_simulated: See `running`.
 
     Returns:
         The run. Its `summary` has `id`, `window`, `instruments`, `strategies`, `started`, `finished`,
@@ -171,15 +176,23 @@ def execute(
         `log`, and `figures_of_data`.
 
     Raises:
-        BacktestError: See `run_engine`; or the run folder cannot be written.
-        ConfigError: See `run_engine`.
+        BacktestError: See `running`; or the run folder cannot be written.
+        ConfigError: See `running`.
     """
     started = dt.datetime.now(dt.UTC)
-    with run_folder(runs, job.run_id) as folder:
-        outcome = run_engine(
-            job, folder, in_process=in_process, on_output=on_output, on_simulated=on_simulated
-        )
-        tables = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
+    with (
+        run_folder(runs, job.run_id) as folder,
+        running(
+            job,
+            folder,
+            in_process=in_process,
+            process=process,
+            meanwhile=_import_report,
+            on_output=on_output,
+            on_simulated=on_simulated,
+        ) as outcome,
+    ):
+        tables = {name: _read_table(folder, name) for name in TABLES}
         summary = {
             "id": job.run_id,
             **_what(job),
@@ -197,8 +210,19 @@ def execute(
         _write_json(folder / "provenance.json", provenance)
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
-        write_report(Run(job.run_id, folder), folder / "report.html")
+        Run(job.run_id, folder).report()
     return Run.load(runs / job.run_id)
+
+
+def _import_report() -> None:
+    import_module("ticklake.report.html")
+    import_module("pandas")  # which pyarrow imports as soon as it makes an array
+
+
+def _read_table(folder: Path, name: str) -> pa.Table:
+    # Not `read_table`, which imports pandas.
+    with pq.ParquetFile(folder / f"{name}.parquet") as file:
+        return file.read()
 
 
 def _what(job: EngineJob) -> dict[str, Any]:

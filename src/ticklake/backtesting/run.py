@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-
+from ticklake.backtesting.child import EngineProcess
 from ticklake.backtesting.job import EngineJob, InstrumentData
 from ticklake.backtesting.results import Run, check_runs, execute, new_run_id, public_config
 from ticklake.backtesting.strategies import check_strategies
 from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
+from ticklake.catalog.rows import count_rows
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
 from ticklake.errors import CatalogError
 from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
@@ -33,6 +34,7 @@ def backtest(
     refresh: bool = False,
     offline: bool = False,
     in_process: bool = False,
+    process: EngineProcess | None = None,
     on_import: Callable[[str, str], None] | None = None,
     on_progress: Callable[[FetchProgress], None] | None = None,
     on_fetched: Callable[[FetchReport], None] | None = None,
@@ -49,6 +51,8 @@ def backtest(
         refresh: Read the window again from the lake and replace what the catalog holds.
         offline: Open no connection; fail if the catalog lacks something.
         in_process: Run the engine in this process instead of a child, for a debugger.
+        process: The child, where it was begun before this module was imported. By default it is begun here,
+            so that it imports the engine while the data are fetched.
         on_import: Called with the path (`package.module:Class`) and the file of each strategy before any of
             them is imported. Nothing but this function imports them.
         on_progress: Called after each row group that was fetched.
@@ -65,6 +69,33 @@ def backtest(
         ConversionError: Rows cannot be converted.
         BacktestError: The engine or a strategy failed.
     """
+    with ExitStack() as stack:
+        if process is None and not in_process:
+            process = stack.enter_context(EngineProcess())
+        execution = partial(
+            execute, in_process=in_process, process=process, on_output=on_output, on_simulated=on_simulated
+        )
+        return _backtest(
+            config,
+            execution,
+            refresh=refresh,
+            offline=offline,
+            on_import=on_import,
+            on_progress=on_progress,
+            on_fetched=on_fetched,
+        )
+
+
+def _backtest(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    execution: Callable[..., Run],
+    *,
+    refresh: bool,
+    offline: bool,
+    on_import: Callable[[str, str], None] | None,
+    on_progress: Callable[[FetchProgress], None] | None,
+    on_fetched: Callable[[FetchReport], None] | None,
+) -> Run:
     settings, search_path = _load(config)
     check_strategies(settings.strategies, search_path, on_import)
     check_venues(settings.venues, settings.instruments)
@@ -112,15 +143,12 @@ def backtest(
             raise CatalogError(
                 f"a file was removed while the run began: {exc}", hint="Run it again."
             ) from exc
-        return execute(
+        return execution(
             job,
             settings.runs,
             config=public_config(settings),
             provenance=provenance,
             figures_of_data=figures,
-            in_process=in_process,
-            on_output=on_output,
-            on_simulated=on_simulated,
         )
 
 
@@ -229,16 +257,5 @@ def _figures(
 
 
 def _rows(files: list[CatalogFile], window: Window) -> int:
-    """Count the catalog rows of a window; whole files are counted by their footers."""
-    if not files:
-        return 0
-    times = ds.field("ts_init").cast("int64")
-    inside = (times >= pc.scalar(window.start)) & (times < pc.scalar(window.end))
-    return sum(
-        int(
-            ds.dataset(file.path).count_rows(
-                filter=None if file.window.intersect(window) == file.window else inside
-            )
-        )
-        for file in files
-    )
+    """Count the catalog rows of a window; whole row groups are counted by the footer."""
+    return sum(count_rows(file.path, window) for file in files)

@@ -252,6 +252,7 @@ def synth(
 
 @app.command()
 def backtest(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(help="A run config (YAML or JSON).")],
     *,
     refresh: RefreshOption = False,
@@ -278,6 +279,7 @@ def backtest(
             refresh=refresh,
             offline=offline,
             in_process=in_process,
+            process=context.obj,
             on_import=print_strategy,
             **callbacks,
         )
