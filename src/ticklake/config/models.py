@@ -439,7 +439,7 @@ class EngineConfig(_Model):
         equity_interval: Spacing of the equity curve; None picks one that suits the window.
     """
 
-    chunk_size: int = Field(default=50_000, ge=1_000, le=1_000_000)
+    chunk_size: int = Field(default=10_000, ge=1_000, le=1_000_000)
     log_level: Literal["OFF", "ERROR", "WARNING", "INFO", "DEBUG"] = "ERROR"
     equity_interval: Annotated[Nanos, _at_least("1ms")] | None = None
 
