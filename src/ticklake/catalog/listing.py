@@ -36,19 +36,17 @@ def list_files(folder: Path) -> list[CatalogFile]:
     """
     # What is published and what is removed while a folder is being listed may both be missing in the list.
     # Such a list is never followed by the same one: what was published by then is there for sure.
-    found, last = _listed(folder), None
+    found, last = _names(folder), None
     while found != last:
-        found, last = _listed(folder), found
-    return found
-
-
-def _listed(folder: Path) -> list[CatalogFile]:
-    files = [
-        CatalogFile(window, Path(entry.path))
-        for entry in scan(folder)
-        if (window := parse_file_name(entry.name)) is not None and not entry.is_dir()
-    ]
+        found, last = _names(folder), found
+    windows = ((parse_file_name(name), name) for name in found)
+    files = [CatalogFile(window, Path(folder, name)) for window, name in windows if window is not None]
     return sorted(files, key=lambda file: (file.window.start, file.window.end))
+
+
+def _names(folder: Path) -> set[str]:
+    # Not what is being written: it would change between any two lists.
+    return {entry.name for entry in scan(folder) if entry.name.endswith(".parquet") and not entry.is_dir()}
 
 
 def scan(folder: str | Path) -> list[os.DirEntry[str]]:
@@ -85,4 +83,6 @@ def answering(files: Iterable[CatalogFile]) -> list[CatalogFile]:
     """Return the files that answer for their windows: all but those that are superseded, in their order."""
     there = list(files)
     hidden = superseded(there)
+    if not hidden:  # as nearly always; to look for each in it would take longer than all else
+        return there
     return [file for file in there if file not in hidden]
