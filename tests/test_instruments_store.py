@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from catalog_support import engine_read
 from ticklake.catalog import Catalog
 from ticklake.config import InstrumentConfig
 from ticklake.errors import CatalogCorruptError, CatalogError
-from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save
+from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save, store
 from ticklake.types import NANOS_PER_DAY, InstrumentKey, Window
 
 DAY = dt.date(2024, 8, 8)
@@ -203,14 +204,14 @@ def test_a_definition_that_goes_while_it_is_read_is_no_damage(
 ) -> None:
     made = [from_lake(real, key, DAY, nautilus_id="X.SIM") for key in (PERP, SPOT)]
     save(catalog, [made[0]], DAY)
-    read = pq.read_table
+    read = store._read
 
-    def replaced_first(*args: object) -> pa.Table:
-        monkeypatch.setattr(pq, "read_table", read)
+    def replaced_first(path: Path) -> list[dict[str, Any]]:
+        monkeypatch.setattr(store, "_read", read)
         save(catalog, [made[1]], DAY)
-        raise FileNotFoundError(*args)
+        raise FileNotFoundError(path)
 
-    monkeypatch.setattr(pq, "read_table", replaced_first)
+    monkeypatch.setattr(store, "_read", replaced_first)
     found = load(catalog, SPOT, DAY, nautilus_id="X.SIM")
     assert found is not None
     assert found.to_dict() == made[1].to_dict()

@@ -16,13 +16,16 @@ from ticklake.types import Window
 
 __all__ = ["count_rows", "read_rows"]
 
+# Files are opened by Arrow and not by Python: its threads may hold on to a Python object for a moment longer
+# than the reading takes, and abort the process where the interpreter ends first.
+
 
 def count_rows(path: str | Path, window: Window) -> int:
     """Return how many rows of a catalog file lie in a window, by `ts_init`.
 
     Row groups that lie wholly inside are counted by the footer.
     """
-    with Path(path).open("rb") as stream:
+    with pa.OSFile(str(path)) as stream:
         structure = read_structure(stream)
         with pq.ParquetFile(stream) as file:
             return sum(
@@ -41,7 +44,7 @@ def read_rows(path: str | Path, window: Window, columns: Sequence[str]) -> Itera
         window: What of it, by `ts_init`.
         columns: Which columns, `ts_init` among them.
     """
-    with Path(path).open("rb") as stream:
+    with pa.OSFile(str(path)) as stream:
         structure = read_structure(stream)
         with pq.ParquetFile(stream) as file:
             for index, _ in _meeting(file, structure.row_groups, window):

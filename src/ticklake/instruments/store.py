@@ -152,7 +152,7 @@ def _rows(catalog: Catalog, window: Window, nautilus_id: str | None) -> Iterator
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        with path.open("rb") as file:  # one file, though it may be replaced meanwhile
+        with pa.OSFile(str(path)) as file:  # one file, though it may be replaced meanwhile
             table = pq.ParquetFile(file).read()  # `read_table` imports pandas
         for name in ("ts_event", "ts_init"):
             index = table.schema.get_field_index(name)
