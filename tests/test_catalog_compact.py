@@ -90,7 +90,7 @@ def test_a_day_in_many_windows_becomes_the_file_of_one(lake: Lake, tmp_path: Pat
     whole, parts = Catalog(tmp_path / "whole"), Catalog(tmp_path / "parts")
     fetch(lake, whole, [ask(0, DAY)])
     for start in range(0, 24, 2):
-        fetch(lake, parts, [ask(start * HOUR, (start + 2) * HOUR)])
+        fetch(lake, parts, [ask(start * HOUR, (start + 2) * HOUR)], keep="window")
     before = parts.content_digest()
     report = compact(parts)
     assert [len(one.files) for one in report.joined] == [12]
@@ -227,7 +227,7 @@ def test_damaged_files_and_those_of_others_are_left_alone(tmp_path: Path, record
 def test_files_whose_bad_rows_are_gone_are_left_alone(lake: Lake, tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog")
     for start in range(0, 24, 8):
-        fetch(lake, catalog, [ask(start * HOUR, (start + 8) * HOUR)])
+        fetch(lake, catalog, [ask(start * HOUR, (start + 8) * HOUR)], keep="window")
     first, *_ = sorted((catalog.path / "quarantine").rglob("*.parquet"))
     first.unlink()
     report = compact(catalog)
@@ -373,7 +373,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compacted]:
                 )
                 for kind in ("trades", "book_snapshot_5")
             ]
-            fetch(lake, Catalog(made.before), requests)
+            fetch(lake, Catalog(made.before), requests, keep="window")
         made.digest = Catalog(made.before).content_digest()
         shutil.copytree(made.before, made.after)
         with disk.observe(made.steps.append):

@@ -192,6 +192,6 @@ def test_a_fetch_in_any_pieces_has_one_content(tmp_path, cuts):
     fetch(lake, whole, [ask(0, DAY)])
     minute = DAY // 1_440
     for start, end in zip([0, *cuts], [*cuts, 1_440], strict=True):
-        fetch(lake, parts, [ask(start * minute, end * minute)])
+        fetch(lake, parts, [ask(start * minute, end * minute)], keep="window")
     assert parts.content_digest() == whole.content_digest()
     assert parts.content_digest(CatalogType.TRADES, PERP_ID) == whole.content_digest()

@@ -152,7 +152,7 @@ def fetching(lake: Path, root: Path, frontier: Any, stop: Any, facts: Path) -> N
     """Fetch hour after hour; all that is before `frontier` stays covered."""
     try:
         for hour in range(FIRST, LAST):
-            fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR)])
+            fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR)], keep="window")
             frontier.value = START + (hour + 1) * HOUR
     finally:
         stop.set()
@@ -165,7 +165,9 @@ def refreshing(lake: Path, root: Path, frontier: Any, stop: Any, facts: Path) ->
     def refresh() -> None:
         hours = (frontier.value - BEGIN) // HOUR
         hour = FIRST + chance.randrange(max(hours, 1))
-        fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR)], refresh=hours > 0)
+        fetch(
+            Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR)], refresh=hours > 0, keep="window"
+        )
 
     repeat(refresh, stop, facts)
 
@@ -189,7 +191,7 @@ def pruning(lake: Path, root: Path, stop: Any, facts: Path) -> None:
 
     def prune_and_fetch() -> None:
         for hour in range(3):
-            fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR, **place)])
+            fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 1) * HOUR, **place)], keep="window")
         assert prune(Catalog(root), Window(0, START + DAY), nautilus_id=ETH_ID).removed
 
     repeat(prune_and_fetch, stop, facts)
@@ -313,7 +315,7 @@ def read_everything(folder: Path) -> None:
 def test_nobody_who_reads_waits_for_who_writes(lake: Path, folder: Path, recorded: bool) -> None:
     root, held, done = folder / "catalog", CONTEXT.Event(), CONTEXT.Event()
     for hour in (0, 3):
-        fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 3) * HOUR)])
+        fetch(Lake(lake), Catalog(root), [ask(hour * HOUR, (hour + 3) * HOUR)], keep="window")
     if not recorded:  # all is checked, and cannot be recorded
         for record in (root / ".ticklake" / "manifest").rglob("*.json"):
             record.unlink()
@@ -363,7 +365,7 @@ def refuse_links(step: Step) -> None:
 def test_a_run_keeps_its_files_whatever_happens_to_the_catalog(lake: Path, folder: Path) -> None:
     root, whole_day = Catalog(folder / "catalog"), Window(0, START + DAY)
     for hour in (0, 3):
-        fetch(Lake(lake), root, [ask(hour * HOUR, (hour + 3) * HOUR)])
+        fetch(Lake(lake), root, [ask(hour * HOUR, (hour + 3) * HOUR)], keep="window")
     undisturbed = run(folder)
     shared: list[int] = []
 

@@ -78,7 +78,7 @@ def test_the_version_is_that_of_the_installed_package():
 
 
 def test_fetch_by_flags_reports_one_json_document(real_lake, tmp_path):
-    done = ticklake(*flags(real_lake, tmp_path, "--json"))
+    done = ticklake(*flags(real_lake, tmp_path, "--json", "--keep", "window"))
     report = json.loads(done.stdout)
     assert {"rows", "files", "requests", "bytes_read", "seconds", "quarantined", "windows"} <= set(report)
     assert report["files"] == len(report["windows"]) == 4
@@ -100,7 +100,7 @@ def _ts_init(ticks: pl.DataFrame) -> pl.Series:
 
 
 def test_the_rows_of_a_fetch_add_up_for_all_to_see(real_lake, tmp_path):
-    done = ticklake(*flags(real_lake, tmp_path, "--data", "trades"))
+    done = ticklake(*flags(real_lake, tmp_path, "--data", "trades", "--keep", "window"))
     (line,) = (line for line in done.stdout.splitlines() if "rows read =" in line)
     read, written, made, outside, bad = (int(text.replace(",", "")) for text in re.findall(r"[\d,]+", line))
     # Some rows are filed under the day after.

@@ -21,6 +21,7 @@ from ticklake.compat.configs import translate
 from ticklake.compat.engine import BacktestEngine
 from ticklake.config import parse_config
 from ticklake.errors import ConfigError
+from ticklake.types import Window
 
 __all__ = ["cli"]
 
@@ -143,7 +144,10 @@ def test_a_folder_a_mode_and_a_catalog_of_the_engine(real_lake: Path, tmp_path: 
     assert found["metadata"]["snapshot_mode"] == "trades"
     assert found["metadata"]["without_equivalent"] == ["risk.throttling_per_sec"]
     assert any("L1_MBP is simulated from trades alone" in note for note in found["metadata"]["notes"])
-    assert len(catalog.query_trade_ticks(["BTCUSDT-PERP.BINANCE"])) == found["summary"]["trades"]
+    window = Window.parse(START, END)
+    kept = catalog.query_trade_ticks(["BTCUSDT-PERP.BINANCE"])
+    inside = sum(window.start <= trade.ts_init < window.end for trade in kept)
+    assert inside == found["summary"]["trades"]
     assert not (tmp_path / "unused").exists()
     positions = pl.read_parquet(found["positions_path"])
     assert found["summary"]["pnl"] == pytest.approx(float(positions["realized_pnl"].sum()))

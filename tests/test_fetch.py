@@ -46,7 +46,7 @@ from ticklake.errors import (
 )
 from ticklake.fetching import FetchRequest, WindowStatus, fetch, plan_fetch
 from ticklake.lake import Lake
-from ticklake.types import CatalogType, DataType, InstrumentKey, Window, parse_nanos
+from ticklake.types import CatalogType, DataType, InstrumentKey, Window, merge_windows, parse_nanos
 
 IDS = {BTC_PERP: "BTCUSDT-PERP.BINANCE", ETH_PERP: "ETHUSDT-PERP.BINANCE", BTC_SPOT: "BTCUSDT.BINANCE"}
 # The perpetual's trades of 2024-08-09 are not in the lake; everything else reaches past midnight.
@@ -186,7 +186,7 @@ def test_the_same_comes_over_a_cloud_store_in_the_requests_and_bytes_reported(re
 def test_a_window_costs_one_footer_and_the_row_groups_it_meets(real_lake, tmp_path):
     with cloud_of(real_lake) as server:
         asked = request(BTC_PERP, "trades", "2024-08-08T23:56:00Z", "2024-08-08T23:56:30Z")
-        report = fetch(cloud_lake(server, "s3"), Catalog(tmp_path / "c"), [asked])
+        report = fetch(cloud_lake(server, "s3"), Catalog(tmp_path / "c"), [asked], keep="window")
         ticks = [one for one in server.requests.log if TICKS in one.path]
         assert ticks[0].range == "bytes=-65536"
         assert len(ticks) == 2
@@ -202,7 +202,7 @@ def test_a_window_costs_one_footer_and_the_row_groups_it_meets(real_lake, tmp_pa
 def test_only_the_rest_of_a_longer_window_is_read(real_lake, tmp_path):
     catalog = Catalog(tmp_path / "c")
     lake = local_lake(real_lake)
-    first = fetch(lake, catalog, [request(BTC_SPOT, "trades", end="2024-08-08T23:58:00Z")])
+    first = fetch(lake, catalog, [request(BTC_SPOT, "trades", end="2024-08-08T23:58:00Z")], keep="window")
     kept = files_of(catalog.path)
     second = fetch(lake, catalog, [request(BTC_SPOT, "trades", end=ENDS[BTC_SPOT])])
     assert [(w.status.value, str(w.window)) for w in second.windows] == [
@@ -251,7 +251,8 @@ def test_offline_lists_all_that_is_missing_and_connects_to_nothing(real_lake, tm
     with RangeServer() as server:
         lake = Lake(server.url, server.url)
         catalog = Catalog(tmp_path / "c")
-        fetch(local_lake(real_lake), catalog, [request(BTC_PERP, "trades", "2024-08-08T23:55:00Z")])
+        first = [request(BTC_PERP, "trades", "2024-08-08T23:55:00Z")]
+        fetch(local_lake(real_lake), catalog, first, keep="window")
         asked = [request(BTC_PERP, "trades"), request(ETH_PERP, "trades")]
         with pytest.raises(NotCachedError) as caught:
             fetch(lake, catalog, asked, offline=True)
@@ -498,12 +499,19 @@ windows = st.tuples(st.integers(-400, 380), st.integers(1, 300)).map(
 
 
 @settings(max_examples=25)
-@given(asked=st.lists(windows, min_size=1, max_size=5))
-def test_any_sequence_of_windows_ends_in_the_rows_of_their_union_once(real_lake, tmp_path_factory, asked):
+@given(asked=st.lists(windows, min_size=1, max_size=5), keep=st.sampled_from(["row_groups", "window"]))
+def test_any_sequence_of_windows_ends_in_the_rows_of_their_union_once(
+    real_lake, tmp_path_factory, asked, keep
+):
     catalog, lake = Catalog(tmp_path_factory.mktemp("any") / "c"), local_lake(real_lake)
     for window in asked:
-        fetch(lake, catalog, [FetchRequest(InstrumentKey(BTC_SPOT), DataType("trades"), window)])
-    condition = " or ".join(f"(ts_init >= {w.start} and ts_init < {w.end})" for w in asked)
+        request_ = FetchRequest(InstrumentKey(BTC_SPOT), DataType("trades"), window)
+        fetch(lake, catalog, [request_], keep=keep)
+    (covered,) = catalog.coverage()
+    assert merge_windows([*covered.windows, *asked]) == covered.windows
+    if keep == "window":
+        assert merge_windows(asked) == covered.windows
+    condition = " or ".join(f"(ts_init >= {w.start} and ts_init < {w.end})" for w in covered.windows)
     source = str(tick_file(real_lake, BTC_SPOT, "trades", "*"))
     expected = duckdb.sql(
         f"select trade_id from read_parquet('{source}', filename = true, file_row_number = true) "

@@ -387,7 +387,13 @@ def test_trades_that_come_again_are_counted_in_each_file_by_itself(tmp_path: Pat
             for n in range(len(ends) - 1)
         ]
         for refresh in (False, True):  # which reads all of it in one go
-            fetch(Lake(tmp_path / "lake"), Catalog(tmp_path / catalog), requests, refresh=refresh)
+            fetch(
+                Lake(tmp_path / "lake"),
+                Catalog(tmp_path / catalog),
+                requests,
+                refresh=refresh,
+                keep="window",
+            )
     halves, half = (files_of(tmp_path / name) for name in ("halves", "half"))
     assert half.items() <= halves.items()
     assert rows_and_notes(tmp_path / "half")[1] == [{}]

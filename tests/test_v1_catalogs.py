@@ -76,7 +76,7 @@ def ours(real_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         request(BTC_SPOT, "book_snapshot_5", "2024-08-08T23:59:50Z", MIDNIGHT),
         request(BTC_PERP, "trades", "2024-08-08T01:00:00Z", "2024-08-08T01:00:01Z"),
     ]
-    fetch(local_lake(real_lake), Catalog(catalog), requests)
+    fetch(local_lake(real_lake), Catalog(catalog), requests, keep="window")
     return catalog
 
 
@@ -278,7 +278,7 @@ def test_joined_sources_replace_what_they_were_converted_to(tmp_path: Path, real
     catalog = Catalog(tmp_path / "v2")
     for start, end in (("23:58:00", "23:58:30"), ("23:58:30", "23:59:00")):
         asked = request(BTC_PERP, "trades", f"2024-08-08T{start}Z", f"2024-08-08T{end}Z")
-        fetch(local_lake(real_lake), catalog, [asked])
+        fetch(local_lake(real_lake), catalog, [asked], keep="window")
     convert_catalog(catalog.path, tmp_path / "v1", to="v1")
     from ticklake.catalog.compaction import compact
 

@@ -95,6 +95,12 @@ def fetch(
     on_hole: Annotated[
         str | None, typer.Option(help="At a day that the lake does not have.", metavar="stop|skip")
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep what is read along with the window too, or not.", metavar="row_groups|window"
+        ),
+    ] = None,
     refresh: RefreshOption = False,
     offline: OfflineOption = False,
     dry_run: Annotated[bool, _flag("--dry-run", text="Show what would be read; move no data.")] = False,
@@ -128,10 +134,11 @@ def fetch(
         end=end,
         catalog=catalog,
         on_hole=on_hole,
+        keep=keep,
     )
     lake, store, requests = Lake.from_config(settings.lake), Catalog(settings.store), requests_of(settings)
     if dry_run:
-        plan = plan_fetch(lake, store, requests, refresh=refresh, offline=offline)
+        plan = plan_fetch(lake, store, requests, refresh=refresh, offline=offline, keep=settings.keep)
         if as_json:
             print_json(plan.to_dict())
         else:

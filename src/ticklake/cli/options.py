@@ -47,6 +47,7 @@ def overlay(
     end: str | None,
     catalog: str | None,
     on_hole: str | None,
+    keep: str | None,
 ) -> RunConfig:
     """Return the config of a file with the flags that were given laid over it.
 
@@ -66,7 +67,7 @@ def overlay(
     if isinstance(listed, list):
         given = _given({"data": None if data is None else _names(data), "book_as": book_as})
         values["instruments"] = [{**entry, **given} if isinstance(entry, dict) else entry for entry in listed]
-    values |= _given({"catalog": catalog, "on_hole": on_hole})
+    values |= _given({"catalog": catalog, "on_hole": on_hole, "keep": keep})
     if path is None:
         _require(values)
     return parse_config(values, source=str(path) if path else "the command line")

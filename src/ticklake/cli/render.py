@@ -154,6 +154,7 @@ def print_findings(report: FetchReport) -> None:
 
 
 def _print_windows(console: Console, windows: Iterable[WindowReport]) -> None:
+    windows = tuple(windows)
     rows = [
         (
             window.instrument,
@@ -168,6 +169,13 @@ def _print_windows(console: Console, windows: Iterable[WindowReport]) -> None:
     columns = ("instrument", "data", "start", "end", "status", "rows")
     styles = {"hole": "red", "cached": "dim"}
     _show(console, "Windows (UTC)", columns, rows, right=("rows",), style=lambda row: styles.get(row[4], ""))
+    for window in windows:
+        if window.kept is not None and window.kept != window.window:
+            rows_kept = "" if window.kept_rows is None else f", {window.kept_rows:,} rows"
+            console.print(
+                f"{window.instrument} {window.data_type}: kept with what is read along, from "
+                f"{_clock(window.kept.start)} to {_clock(window.kept.end)}{rows_kept}"
+            )
 
 
 def coverage_dict(entry: Coverage) -> dict[str, Any]:

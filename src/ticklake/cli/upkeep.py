@@ -54,7 +54,7 @@ def verify(
     with work(f"verifying {catalog.path}", enabled=not as_json):
         if repair:
             from ticklake.errors import ConfigError
-            from ticklake.fetching import requests_of, rules_of
+            from ticklake.fetching import requests_of
             from ticklake.fetching.repair import repair as repair_catalog
             from ticklake.lake import Lake
 
@@ -67,7 +67,9 @@ def verify(
                 Lake.from_config(settings.lake),
                 catalog,
                 requests_of(settings),
-                **rules_of(settings),
+                on_hole=settings.on_hole,
+                on_bad_row=settings.on_bad_row,
+                max_bad_rows=settings.max_bad_rows,
             )
             report, document = done.after, done.to_dict()
         else:

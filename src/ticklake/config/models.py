@@ -459,6 +459,8 @@ class RunConfig(_Model):
         on_hole: Whether a day that the lake does not have stops the run or is skipped and reported.
         on_bad_row: Whether a row that cannot be converted fails the run or is put in quarantine.
         max_bad_rows: With `quarantine`, more bad rows than this fail the fetch all the same.
+        keep: Whether the rows around the window that were read with it are kept too, as far as they are known
+            to be complete, or those of the window alone.
         venues: Simulated venues by Nautilus name.
         strategies: What trades.
         engine: How the engine runs.
@@ -473,6 +475,7 @@ class RunConfig(_Model):
     on_hole: Literal["stop", "skip"] = "stop"
     on_bad_row: Literal["fail", "quarantine"] = "quarantine"
     max_bad_rows: int = Field(default=1_000, ge=0)
+    keep: Literal["row_groups", "window"] = "row_groups"
     venues: dict[str, VenueConfig] = Field(default_factory=dict)
     strategies: tuple[StrategyConfig, ...] = ()
     engine: EngineConfig = EngineConfig()

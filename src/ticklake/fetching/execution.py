@@ -14,11 +14,18 @@ import pyarrow as pa
 
 from ticklake.catalog import Catalog, disk
 from ticklake.conversion import ConversionCounts, Converter, Note
-from ticklake.errors import MissingDataError, ObjectChangedError
+from ticklake.errors import ConversionError, MissingDataError, ObjectChangedError
 from ticklake.fetching.badrows import BadRows, OnBadRow
 from ticklake.fetching.locking import WriteLocks
-from ticklake.fetching.model import FetchProgress, FetchReport, FetchRequest, WindowReport, WindowStatus
-from ticklake.fetching.pieces import PieceWriter, Published
+from ticklake.fetching.model import (
+    FetchProgress,
+    FetchReport,
+    FetchRequest,
+    Keep,
+    WindowReport,
+    WindowStatus,
+)
+from ticklake.fetching.pieces import PieceWriter, Published, RowsLostError
 from ticklake.fetching.planning import FetchPlan, Resolved, UnitPlan, plan_resolved, plan_unit, resolve_all
 from ticklake.lake import Lake, Scan
 from ticklake.types import CatalogType, Window
@@ -56,6 +63,7 @@ def fetch(
     on_hole: OnHole = "stop",
     on_bad_row: OnBadRow = "quarantine",
     max_bad_rows: int = 1_000,
+    keep: Keep = "row_groups",
     on_progress: OnProgress | None = None,
 ) -> FetchReport:
     """Bring what the catalog lacks of the requests from the lake into it.
@@ -76,9 +84,15 @@ def fetch(
             With `fail`, a catalog file of the windows that was made without such rows is an error too.
         max_bad_rows: With `quarantine`, one more than this many bad rows is an error all the same, be they
             read now or be they those that the catalog's files of the windows were made without.
+        keep: Whether the rows around a window that were read with it, as a row group is read whole, are kept
+            as well: `row_groups` keeps them as far as the statistics prove that none is missing, within the
+            UTC day and what the catalog lacks; `window` keeps what was asked for alone. A row of those
+            around the window that cannot be converted is in quarantine with the others, or makes the fetch
+            keep the window alone, where it would be an error. Requests and bytes are the same.
         on_progress: Called after each row group, from the calling thread.
 
     Raises:
+        ValueError: `keep` is none of its choices.
         MissingDataError: The lake lacks days and `on_hole` is `stop`; all of them are listed.
         NotCachedError: `offline`, and the catalog lacks something; all that is missing is listed.
         CatalogConflictError: The catalog holds the window from another source or with another precision.
@@ -92,8 +106,8 @@ def fetch(
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
-    run = _Run(lake, catalog, on_hole, BadRows(on_bad_row, max_bad_rows))
-    with _planned(lake, catalog, resolved, refresh=refresh, on_wait=run.warn) as (plan, locks):
+    run = _Run(lake, catalog, on_hole, keep, BadRows(on_bad_row, max_bad_rows))
+    with _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn) as (plan, locks):
         run.check(plan)
         run.check_disk(plan)
         meter = _Meter(plan, on_progress)
@@ -118,12 +132,18 @@ def fetch(
 
 @contextmanager
 def _planned(
-    lake: Lake, catalog: Catalog, resolved: list[Resolved], *, refresh: bool, on_wait: Callable[[str], None]
+    lake: Lake,
+    catalog: Catalog,
+    resolved: list[Resolved],
+    *,
+    refresh: bool,
+    keep: Keep,
+    on_wait: Callable[[str], None],
 ) -> Iterator[tuple[FetchPlan, WriteLocks]]:
     """Give what is to be read, with the right to write all of it."""
     while True:
         with WriteLocks(catalog, resolved, refresh=refresh, on_wait=on_wait) as locks:
-            plan = plan_resolved(lake, catalog, resolved, refresh=refresh)
+            plan = plan_resolved(lake, catalog, resolved, refresh=refresh, keep=keep)
             # What was covered, and so was not locked, may have been pruned before it was planned.
             if all(locks.holds(unit.place) for unit in plan.units if unit.pieces):
                 yield plan, locks
@@ -156,6 +176,7 @@ class _Run:
     lake: Lake
     catalog: Catalog
     on_hole: OnHole
+    keep: Keep
     bad_rows: BadRows
     counts: ConversionCounts = field(default_factory=ConversionCounts)
     windows: list[WindowReport] = field(default_factory=list)
@@ -198,7 +219,7 @@ class _Run:
     def fetch_unit(self, unit: UnitPlan, meter: _Meter) -> None:
         """Read and write what one request lacks."""
         if unit.place in self.written:  # by an earlier request, which may have had a part of this one
-            unit = plan_unit(self.lake, self.catalog, unit.request, unit.definitions, refresh=unit.replace)
+            unit = self._plan(unit, unit.request.window, refresh=unit.replace, keep=self.keep)
             self._refuse_holes(unit.holes_reported)
         unit.definitions.save(self.catalog)
         for warning in unit.warnings:
@@ -206,13 +227,21 @@ class _Run:
         published = [piece for scan in unit.scans for piece in self._fetch_scan(unit, scan, meter)]
         self._report(unit, published)
 
+    def _plan(self, unit: UnitPlan, window: Window, *, refresh: bool, keep: Keep) -> UnitPlan:
+        """Plan a part of a request anew."""
+        request = replace(unit.request, window=window)
+        return plan_unit(self.lake, self.catalog, request, unit.definitions, refresh=refresh, keep=keep)
+
     def _report(self, unit: UnitPlan, published: Iterable[Published]) -> None:
         windows = [window for window in unit.windows if window.status is not WindowStatus.PLANNED]
         files = list(unit.provenance.values())
-        for piece in published:
-            status = WindowStatus.FETCHED if piece.rows else WindowStatus.EMPTY
-            windows.append(unit.report(piece.window, status, piece.rows))
-            files.append(piece.provenance)
+        for file in published:
+            status = WindowStatus.FETCHED if file.rows_asked else WindowStatus.EMPTY
+            piece = file.piece
+            windows.append(
+                unit.report(piece.asked, status, file.rows_asked, kept=piece.window, kept_rows=file.rows)
+            )
+            files.append(file.provenance)
         self.windows += sorted(windows, key=lambda report: report.window)
         notes: Counter[str] = sum((file.notes for file in files), Counter())
         for note, text in _NOTES.items():
@@ -235,25 +264,37 @@ class _Run:
                 exc.hint = f"It was begun {RESTARTS + 1} times; fetch again when nobody writes to the object."
                 raise
             changed = exc.url
+        except RowsLostError:
+            raise
+        except ConversionError:
+            if not any(piece.is_wider for piece in writer.unpublished):
+                raise
+            changed = None
         else:
             self._account(writer.published, writer.converter.counts)
             return writer.published
-        self.warn(f"{changed} was overwritten while it was being read, and was read again")
-        # No piece mixes versions, nor do neighbours: all that the old one had a part in goes.
-        kept = list(takewhile(lambda piece: not piece.has_source(changed), writer.published))
-        self._account(kept, sum((piece.counts for piece in kept), ConversionCounts()))
-        start = kept[-1].window.end if kept else scan.window.start
-        request = replace(unit.request, window=Window(start, scan.window.end))
-        rest = plan_unit(self.lake, self.catalog, request, unit.definitions, refresh=True)
+        kept = writer.published
+        if changed is not None:
+            self.warn(f"{changed} was overwritten while it was being read, and was read again")
+            # No piece mixes versions, nor do neighbours: all that the old one had a part in goes.
+            kept = list(takewhile(lambda file: not file.has_source(changed), kept))
+        self._account(kept, sum((file.counts for file in kept), ConversionCounts()))
+        asked = [piece.asked for piece in writer.pieces[len(kept) :]]
+        rest = self._plan(
+            unit,
+            Window(asked[0].start, asked[-1].end),
+            refresh=unit.replace or changed is not None,
+            # What was not asked for does not stand in the way of what was.
+            keep=self.keep if changed is not None else "window",
+        )
         self._refuse_holes(rest.holes_reported)
         self.windows += rest.holes_reported
-        return kept + [
-            piece for scan in rest.scans for piece in self._fetch_scan(rest, scan, meter, restarts - 1)
-        ]
+        restarts -= changed is not None
+        return kept + [file for scan in rest.scans for file in self._fetch_scan(rest, scan, meter, restarts)]
 
     def _account(self, published: Iterable[Published], counts: ConversionCounts) -> None:
         self.counts += counts
-        self.bad_rows.add({piece.path: piece.provenance for piece in published})
+        self.bad_rows.add({file.path: file.provenance for file in published})
 
     def _converted(
         self, request: FetchRequest, scan: Scan, converter: Converter, meter: _Meter

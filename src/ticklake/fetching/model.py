@@ -23,6 +23,8 @@ __all__ = [
     "FetchReport",
     "FetchRequest",
     "FetchRules",
+    "Keep",
+    "Piece",
     "WindowReport",
     "WindowStatus",
     "requests_of",
@@ -110,17 +112,45 @@ def requests_of(config: RunConfig) -> tuple[FetchRequest, ...]:
     )
 
 
+type Keep = Literal["row_groups", "window"]
+"""What a fetch keeps of what it reads: all that the statistics prove to be whole, or the window alone."""
+
+
 class FetchRules(TypedDict):
-    """What a fetch does about holes and bad rows; the keyword arguments of `fetch` of these names."""
+    """What a fetch does about holes and bad rows, and keeps; the keywords of `fetch` of these names."""
 
     on_hole: Literal["stop", "skip"]
     on_bad_row: Literal["fail", "quarantine"]
     max_bad_rows: int
+    keep: Keep
 
 
 def rules_of(config: RunConfig) -> FetchRules:
-    """Return what a run config says about holes and bad rows, for `fetch(..., **rules)`."""
-    return FetchRules(on_hole=config.on_hole, on_bad_row=config.on_bad_row, max_bad_rows=config.max_bad_rows)
+    """Return what a run config says of how to fetch, for `fetch(..., **rules)`."""
+    return FetchRules(
+        on_hole=config.on_hole,
+        on_bad_row=config.on_bad_row,
+        max_bad_rows=config.max_bad_rows,
+        keep=config.keep,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a request that becomes one catalog file.
+
+    Attributes:
+        asked: The part.
+        window: What the file answers for: the part, and what is read with it and kept.
+    """
+
+    asked: Window
+    window: Window
+
+    @property
+    def is_wider(self) -> bool:
+        """Whether more is kept than was asked for."""
+        return self.window != self.asked
 
 
 class WindowStatus(StrEnum):
@@ -148,7 +178,10 @@ class WindowReport:
         data_type: The lake's data type.
         window: The part, half-open.
         status: What became of it.
-        rows: Catalog rows written; None where nothing was.
+        rows: Catalog rows of the part that were written; None where nothing was.
+        kept: What the catalog file of the part answers for, the part and what was read with it; None where
+            no file is written.
+        kept_rows: Catalog rows of that file; None where nothing was written.
     """
 
     instrument: str
@@ -157,6 +190,8 @@ class WindowReport:
     window: Window
     status: WindowStatus
     rows: int | None = None
+    kept: Window | None = None
+    kept_rows: int | None = None
 
     def __str__(self) -> str:
         return f"{self.instrument} {self.data_type} {self.window}"
@@ -171,6 +206,12 @@ class WindowReport:
             "end": format_nanos(self.window.end),
             "status": self.status.value,
             "rows": self.rows,
+            "kept": self.kept
+            and {
+                "start": format_nanos(self.kept.start),
+                "end": format_nanos(self.kept.end),
+                "rows": self.kept_rows,
+            },
         }
 
 
@@ -199,11 +240,11 @@ class FetchReport:
 
     Attributes:
         windows: All parts of all requests and what became of them, by request and time.
-        rows: Catalog rows written.
+        rows: Catalog rows written, with those around the windows that were kept.
         source_rows: Source rows read now, from the row groups that met the windows: as many as the next three
             together.
         source_rows_written: Those that became catalog rows; a book snapshot becomes several.
-        outside: Those that lie outside the windows.
+        outside: Those that lie outside the windows and what was kept around them.
         source_rows_quarantined: Those that could not be converted.
         quarantined: Bad rows by reason of all catalog files that hold a part of the windows, whether they
             were written now or before.

@@ -18,11 +18,12 @@ from ticklake.catalog.quarantine import remove_other_quarantine, write_quarantin
 from ticklake.catalog.records import record_published
 from ticklake.conversion import ConversionCounts, Converter, Note, Reason, Repeats
 from ticklake.errors import ConversionError
+from ticklake.fetching.model import Piece
 from ticklake.fetching.planning import UnitPlan
 from ticklake.lake import ObjectPlan, RowGroupPlan, Scan
 from ticklake.types import CatalogType, Window
 
-__all__ = ["PieceWriter", "Published"]
+__all__ = ["PieceWriter", "Published", "RowsLostError"]
 
 
 _QUEUED_BYTES = 32 * 1024 * 1024
@@ -31,20 +32,26 @@ _QUEUED_BYTES = 32 * 1024 * 1024
 _LAST_OF_SNAPSHOT = 128
 
 
+class RowsLostError(ConversionError):
+    """Rows did not come through: a defect, which nothing may hide."""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A piece that is in the catalog.
 
     Attributes:
-        window: What its file answers for.
+        piece: What was asked for, and what its file answers for.
         path: The file.
         rows: Its rows.
+        rows_asked: Those that lie in what was asked for.
         provenance: What its footer says.
     """
 
-    window: Window
+    piece: Piece
     path: Path
     rows: int
+    rows_asked: int
     provenance: Provenance
 
     def has_source(self, url: str | None) -> bool:
@@ -74,6 +81,7 @@ class PieceWriter:
         on_bad_row: Whether a row that cannot be converted is an error or goes to quarantine.
 
     Attributes:
+        pieces: The pieces of the scan.
         converter: What the rows to write come from.
         published: The pieces published so far.
     """
@@ -89,12 +97,13 @@ class PieceWriter:
         self._catalog = catalog
         self._unit = unit
         self._scan = scan
-        self._pieces = [piece for piece in unit.pieces if piece.intersect(scan.window)]
-        self._ends = np.array([piece.end for piece in self._pieces])
-        self._notes: list[Counter[Note]] = [Counter() for _ in self._pieces]
+        self.pieces = [piece for piece in unit.pieces if piece.window.intersect(scan.window)]
+        self._ends = np.array([piece.window.end for piece in self.pieces])
+        self._notes: list[Counter[Note]] = [Counter() for _ in self.pieces]
         self._repeats = Repeats()
         self._received = 0
         self._rows = 0
+        self._rows_asked = 0
         self._source_rows = 0
         self._writer: CatalogWriter | None = None
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-encode")
@@ -107,9 +116,12 @@ class PieceWriter:
         times = rows.column("ts_init").view(pa.int64()).to_numpy()
         start = 0
         while start < len(times):
-            end = start + int(times[start:].searchsorted(self._piece.end))
+            piece = self._piece
+            end = start + int(times[start:].searchsorted(piece.window.end))
             if end > start:
                 self._encode(rows.slice(start, end - start))
+                asked = times[start:end].searchsorted((piece.asked.start, piece.asked.end))
+                self._rows_asked += int(asked[1] - asked[0])
             if end < len(times):
                 self._publish()
             start = end
@@ -123,13 +135,13 @@ class PieceWriter:
                 f"{counts.read} read, but {counts.outside} outside the window, {counts.bad} in quarantine, "
                 f"{counts.written} converted and {written} written"
             )
-        while len(self.published) < len(self._pieces):
+        while len(self.published) < len(self.pieces):
             self._publish()
 
     def _note(self, note: Note, times: npt.NDArray[np.int64]) -> None:
         """Count remarkable rows with the pieces that they lie in."""
         pieces = self._ends.searchsorted(times, side="right")
-        for index, count in enumerate(np.bincount(pieces, minlength=len(self._pieces))):
+        for index, count in enumerate(np.bincount(pieces, minlength=len(self.pieces))):
             if count:
                 self._notes[index][note] += int(count)
 
@@ -157,14 +169,19 @@ class PieceWriter:
             self._queued_bytes -= size
 
     @property
-    def _piece(self) -> Window:
-        return self._pieces[len(self.published)]
+    def unpublished(self) -> list[Piece]:
+        """The pieces that are not published yet."""
+        return self.pieces[len(self.published) :]
+
+    @property
+    def _piece(self) -> Piece:
+        return self.pieces[len(self.published)]
 
     def _open(self) -> CatalogWriter:
         if self._writer is None:
             unit = self._unit
             self._writer = self._catalog.writer(
-                unit.request.catalog_type, unit.spec, self._piece, replace=unit.replace
+                unit.request.catalog_type, unit.spec, self._piece.window, replace=unit.replace
             )
         return self._writer
 
@@ -173,16 +190,16 @@ class PieceWriter:
         writer, piece = self._open(), self._piece
         self._settle(0)
         self._check(writer)
-        place = (self._catalog.path, *self._unit.place, piece)
-        bad = self.converter.take_quarantined(piece.end)
+        place = (self._catalog.path, *self._unit.place, piece.window)
+        bad = self.converter.take_quarantined(piece.window.end)
         # Before the file, and what it replaces after it: so the file's own bad rows are there at any time.
-        provenance = self._provenance(piece, writer.rows, bad, write_quarantine(*place, bad))
+        provenance = self._provenance(piece.window, writer.rows, bad, write_quarantine(*place, bad))
         path = writer.commit(provenance)
         record_published(self._catalog.path, path, writer.rows)
         remove_other_quarantine(*place, keep=provenance.quarantine)
-        self.published.append(Published(piece, path, writer.rows, provenance))
+        self.published.append(Published(piece, path, writer.rows, self._rows_asked, provenance))
         self._writer = None
-        self._rows = self._source_rows = 0
+        self._rows = self._rows_asked = self._source_rows = 0
         self._repeats = Repeats()
 
     def _check(self, writer: CatalogWriter) -> None:
@@ -194,22 +211,22 @@ class PieceWriter:
                 f"{writer.rows} written"
             )
 
-    def _lost(self, counts: str) -> ConversionError:
-        return ConversionError(
+    def _lost(self, counts: str) -> RowsLostError:
+        return RowsLostError(
             f"rows were lost: {counts}",
             instrument=str(self._unit.request.key),
             data_type=str(self._unit.request.data_type),
             hint="This is a defect of ticklake; please report it",
         )
 
-    def _provenance(self, piece: Window, rows: int, bad: list[pa.Table], quarantine: str) -> Provenance:
+    def _provenance(self, window: Window, rows: int, bad: list[pa.Table], quarantine: str) -> Provenance:
         notes = self._notes[len(self.published)] + self._repeats.counts()
         reasons = Counter(reason for table in bad for reason in table["reason"].to_pylist())
-        groups = [(found, _groups(found, piece)) for found in self._scan.plan().objects]
+        groups = [(found, _groups(found, window)) for found in self._scan.plan().objects]
         read = sum(group.rows for _, met in groups for group in met)
         sources = [found for found, met in groups if met]
         if not sources:
-            near = {day.toordinal() + side for day in piece.days for side in (-1, 0, 1)}
+            near = {day.toordinal() + side for day in window.days for side in (-1, 0, 1)}
             sources = [found for found, _ in groups if found.day.toordinal() in near]
         return replace(
             self._unit.origin,
@@ -242,6 +259,8 @@ def _source(found: ObjectPlan) -> Source:
     return Source(source.url, source.etag, source.size, source.rows)
 
 
-def _groups(found: ObjectPlan, piece: Window) -> list[RowGroupPlan]:
-    """Return the row groups that may have rows of a piece."""
-    return [group for group in found.row_groups if group.least < piece.end and group.greatest >= piece.start]
+def _groups(found: ObjectPlan, window: Window) -> list[RowGroupPlan]:
+    """Return the row groups that may have rows of a window."""
+    return [
+        group for group in found.row_groups if group.least < window.end and group.greatest >= window.start
+    ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ticklake.catalog import Catalog, CatalogFile, Provenance
 from ticklake.config import DialectConfig
 from ticklake.errors import ConfigError, NotCachedError
 from ticklake.fetching.instruments import Definitions, resolve
-from ticklake.fetching.model import FetchRequest, WindowReport, WindowStatus
+from ticklake.fetching.model import FetchRequest, Keep, Piece, WindowReport, WindowStatus
 from ticklake.lake import Lake, Scan, ScanPlan
 from ticklake.types import CatalogType, InstrumentKey, InstrumentSpec, Window, merge_windows, subtract_windows
 
@@ -32,7 +32,7 @@ class UnitPlan:
         origin: What the provenance of its files says whatever is in them: instrument, data type, lake and
             dialect.
         cached: What the catalog holds of the window and keeps, merged.
-        pieces: What is to be read, in order; each becomes one catalog file.
+        pieces: What is to be read, in order.
         holes: What cannot be read because the lake has no file for that day.
         scans: One for each contiguous run of pieces, planned.
         kept: The files of what is kept, with their provenance where they have one.
@@ -44,7 +44,7 @@ class UnitPlan:
     definitions: Definitions
     origin: Provenance
     cached: tuple[Window, ...]
-    pieces: tuple[Window, ...]
+    pieces: tuple[Piece, ...]
     holes: tuple[Window, ...]
     scans: tuple[Scan, ...]
     kept: Mapping[CatalogFile, Provenance | None] = field(default_factory=dict)
@@ -69,12 +69,11 @@ class UnitPlan:
     @property
     def windows(self) -> tuple[WindowReport, ...]:
         """All parts of the request, in order."""
-        parts = {
-            WindowStatus.CACHED: self.cached,
-            WindowStatus.PLANNED: self.pieces,
-            WindowStatus.HOLE: self.holes,
-        }
-        found = [self.report(window, status) for status, windows in parts.items() for window in windows]
+        found = [
+            *(self.report(window, WindowStatus.CACHED) for window in self.cached),
+            *(self.report(piece.asked, WindowStatus.PLANNED, kept=piece.window) for piece in self.pieces),
+            *self.holes_reported,
+        ]
         return tuple(sorted(found, key=lambda report: report.window))
 
     @property
@@ -82,11 +81,26 @@ class UnitPlan:
         """The holes as entries for the report."""
         return tuple(self.report(hole, WindowStatus.HOLE) for hole in self.holes)
 
-    def report(self, window: Window, status: WindowStatus, rows: int | None = None) -> WindowReport:
+    def report(
+        self,
+        window: Window,
+        status: WindowStatus,
+        rows: int | None = None,
+        *,
+        kept: Window | None = None,
+        kept_rows: int | None = None,
+    ) -> WindowReport:
         """Return the entry of a part of this request for the report."""
         request = self.request
         return WindowReport(
-            str(request.key), self.spec.nautilus_id, str(request.data_type), window, status, rows
+            str(request.key),
+            self.spec.nautilus_id,
+            str(request.data_type),
+            window,
+            status,
+            rows,
+            kept,
+            kept_rows,
         )
 
 
@@ -170,6 +184,7 @@ def plan_fetch(
     *,
     refresh: bool = False,
     offline: bool = False,
+    keep: Keep = "row_groups",
 ) -> FetchPlan:
     """Return what a fetch would read; this reads instrument lists and footers, and writes nothing.
 
@@ -179,8 +194,10 @@ def plan_fetch(
         requests: What is wanted.
         refresh: Plan to read again what the catalog holds, file by file as it is kept.
         offline: Ask the lake nothing.
+        keep: Whether the rows around a window that are read with it are kept, as for `fetch`.
 
     Raises:
+        ValueError: `keep` is none of its choices.
         NotCachedError: `offline`, and the catalog lacks something; all that is missing is listed.
         CatalogConflictError: The catalog holds the window from another source or with another precision.
         ConfigError: An instrument's definition cannot be used, two instruments have one id, or `offline` and
@@ -191,7 +208,7 @@ def plan_fetch(
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
     return replace(
-        plan_resolved(lake, catalog, resolved, refresh=refresh),
+        plan_resolved(lake, catalog, resolved, refresh=refresh, keep=keep),
         planning_requests=lake.transfer.requests - requests_before,
         planning_bytes=lake.transfer.bytes - bytes_before,
     )
@@ -220,14 +237,22 @@ def resolve_all(
     return resolved
 
 
-def plan_resolved(lake: Lake, catalog: Catalog, resolved: Iterable[Resolved], *, refresh: bool) -> FetchPlan:
-    """Return what a fetch would read for requests whose instruments are known."""
-    return FetchPlan(
-        tuple(
-            plan_unit(lake, catalog, request, definitions, refresh=refresh)
-            for request, definitions in resolved
-        )
-    )
+def plan_resolved(
+    lake: Lake, catalog: Catalog, resolved: Iterable[Resolved], *, refresh: bool, keep: Keep
+) -> FetchPlan:
+    """Return what a fetch would read for requests whose instruments are known.
+
+    Args and errors are those of `plan_fetch`.
+    """
+    units: list[UnitPlan] = []
+    coming: dict[tuple[CatalogType, str], list[Window]] = {}
+    for request, definitions in resolved:
+        earlier = coming.setdefault((request.catalog_type, definitions.spec.nautilus_id), [])
+        unit = plan_unit(lake, catalog, request, definitions, refresh=refresh, keep=keep, coming=earlier)
+        units.append(unit)
+        if not refresh:  # which reads for each request what it has a part of
+            earlier += [piece.window for piece in unit.pieces]
+    return FetchPlan(tuple(units))
 
 
 def _refuse_shared_ids(resolved: Iterable[Resolved]) -> None:
@@ -264,12 +289,22 @@ def _require_cached(catalog: Catalog, found: Iterable[tuple[FetchRequest, Defini
 
 
 def plan_unit(
-    lake: Lake, catalog: Catalog, request: FetchRequest, definitions: Definitions, *, refresh: bool
+    lake: Lake,
+    catalog: Catalog,
+    request: FetchRequest,
+    definitions: Definitions,
+    *,
+    refresh: bool,
+    keep: Keep,
+    coming: Sequence[Window] = (),
 ) -> UnitPlan:
     """Return what one request needs.
 
-    Args and errors are those of `plan_fetch`.
+    Args and errors are those of `plan_fetch`; `coming` is what the catalog will hold when the request's turn
+    comes, beyond what it holds now.
     """
+    if keep not in (choices := get_args(Keep.__value__)):
+        raise ValueError(f"keep is {keep!r}, not one of {', '.join(choices)}")
     spec, window = definitions.spec, request.window
     place = request.catalog_type, spec.nautilus_id
     origin = Provenance(str(request.key), str(request.data_type), lake.root, _declared(request.dialect))
@@ -279,7 +314,7 @@ def plan_unit(
         wanted = catalog.refreshed(*place, window)
     else:
         kept = catalog.check_source(request.catalog_type, spec, window, origin)
-        wanted = catalog.missing(*place, window)
+        wanted = _without(coming, catalog.missing(*place, window))
     scans = {run: _scan(lake, request, run) for run in merge_windows(wanted)}
     absent = [
         Window.of_day(day) for day in sorted({d for scan in scans.values() for d in scan.plan().absent_days})
@@ -291,7 +326,11 @@ def plan_unit(
         for part in unread:
             kept |= catalog.check_source(request.catalog_type, spec, part, origin)
     # Without the holes, runs may be shorter; their footers are at hand.
-    planned = tuple(scans.get(run) or _scan(lake, request, run) for run in merge_windows(pieces))
+    planned = [scans.get(run) or _scan(lake, request, run) for run in merge_windows(pieces)]
+    widened = planned
+    if keep == "row_groups" and pieces:
+        gaps = _without(coming, catalog.missing(*place, _whole_days(window)))
+        widened = [_widened(scan, gaps) for scan in planned]
     definitions = definitions.needed_on(
         {day for part in subtract_windows(window, holes) for day in part.days}
     )
@@ -300,9 +339,13 @@ def plan_unit(
         definitions=definitions,
         origin=origin,
         cached=subtract_windows(window, [*pieces, *holes]),
-        pieces=pieces,
+        pieces=tuple(
+            piece
+            for scan, wide in zip(planned, widened, strict=True)
+            for piece in _pieces(scan.window, wide.window, pieces)
+        ),
         holes=holes,
-        scans=planned,
+        scans=tuple(widened),
         kept=kept,
         warnings=(
             *definitions.warnings(request.key),
@@ -311,6 +354,40 @@ def plan_unit(
         ),
         replace=refresh,
     )
+
+
+def _without(coming: Sequence[Window], missing: Iterable[Window]) -> tuple[Window, ...]:
+    return tuple(part for gap in missing for part in subtract_windows(gap, coming))
+
+
+def _whole_days(window: Window) -> Window:
+    first, last = window.days[0], window.days[-1]
+    return Window(Window.of_day(first).start, Window.of_day(last).end)
+
+
+def _widened(scan: Scan, gaps: Iterable[Window]) -> Scan:
+    """Return the scan of all that can be kept of what a scan reads, as far as the catalog does not have it.
+
+    Args:
+        scan: The scan of a run of pieces.
+        gaps: What the catalog does not have, split at midnights. A file that is replaced lies in none of
+            them, and keeps its window.
+    """
+    wide, (start, end) = scan.widest(), (scan.window.start, scan.window.end)
+    for gap in gaps:
+        if gap.start <= scan.window.start < gap.end:
+            start = max(gap.start, wide.start)
+        if gap.start < scan.window.end <= gap.end:
+            end = min(gap.end, wide.end)
+    return scan.over(Window(start, end))
+
+
+def _pieces(run: Window, window: Window, asked: Iterable[Window]) -> Iterator[Piece]:
+    """Return the pieces of a run, the first and last of which keep what its scan's window has around it."""
+    for part in asked:
+        if part.intersect(run):
+            start = window.start if part.start == run.start else part.start
+            yield Piece(part, Window(start, window.end if part.end == run.end else part.end))
 
 
 def _declared(dialect: DialectConfig | None) -> str:

@@ -90,8 +90,15 @@ def repair(
         set_aside(catalog, check)
     fetched = None
     if again:
+        # Each file for the window that it had, whatever is read along with it.
         fetched = fetch(
-            lake, catalog, again, on_hole=on_hole, on_bad_row=on_bad_row, max_bad_rows=max_bad_rows
+            lake,
+            catalog,
+            again,
+            on_hole=on_hole,
+            on_bad_row=on_bad_row,
+            max_bad_rows=max_bad_rows,
+            keep="window",
         )
     return RepairReport(before, verify(catalog), fetched)
 

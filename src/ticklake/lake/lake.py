@@ -24,6 +24,7 @@ from ticklake.errors import (
     SourceSchemaError,
 )
 from ticklake.lake.files import TickFiles
+from ticklake.lake.keeping import widest
 from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
@@ -229,6 +230,35 @@ class Scan:
             LakeError: A footer could not be read.
         """
         return self._plan()[0]
+
+    def widest(self) -> Window:
+        """Return the widest window around this one that reading the same bytes gives all rows of.
+
+        Raises:
+            SourceSchemaError: The columns of a file match no known dialect.
+            LakeError: A footer could not be read.
+        """
+        return widest(self._plan()[0], self._files.slack)
+
+    def over(self, window: Window) -> Scan:
+        """Return the scan of a wider window that reads the same as this one; it is planned already.
+
+        Args:
+            window: A window around this scan's, no wider than `widest`.
+
+        Raises:
+            ValueError: It is wider, or not around this scan's window.
+            SourceSchemaError: The columns of a file match no known dialect.
+            LakeError: A footer could not be read.
+        """
+        if (limit := self.widest()).intersect(window) != window or window.intersect(
+            self.window
+        ) != self.window:
+            raise ValueError(f"{window} is not around {self.window} and within {limit}")
+        scan = Scan(self._files, self.key, self.data_type, window, self._declared)
+        plan, footers = self._plan()
+        scan._planned = replace(plan, window=window), footers
+        return scan
 
     def batches(self, *, max_in_flight_bytes: int = DEFAULT_IN_FLIGHT_BYTES) -> Generator[SourceBatch]:
         """Yield the row groups that hold rows of the window, in the order of days and positions.

@@ -85,6 +85,9 @@ class ObjectPlan:
         dialect: What its columns mean.
         row_groups: The row groups that the window needs, in file order; none if no row can be in it.
         ranges: The requests: needed chunks that are not at hand yet, coalesced, in order of position.
+        before: The last moment before the window of which rows can be that are not read, inclusive; None
+            where nothing that is not read lies before the window.
+        after: The first moment after the window of which rows can be that are not read; None likewise.
     """
 
     source: SourceObject
@@ -93,6 +96,8 @@ class ObjectPlan:
     dialect: Dialect
     row_groups: tuple[RowGroupPlan, ...]
     ranges: tuple[ByteRange, ...]
+    before: int | None
+    after: int | None
 
     @property
     def bytes(self) -> int:
@@ -257,6 +262,8 @@ def plan_object(
     columns = _Columns.of(schema, dialect)
     groups: list[RowGroupPlan] = []
     least, greatest = _MAX_NANOS, -_MAX_NANOS
+    before: int | None = None
+    after: int | None = None
     first_row = 0
     reach = _reach(day, slack)
     for index, group in enumerate(structure.row_groups):
@@ -264,11 +271,17 @@ def plan_object(
         if times is not None:
             least, greatest = min(least, times[0]), max(greatest, times[1])
         near = _near(times, day, reach)
-        if group.rows and near[0] < window.end and near[1] >= window.start:
+        if not group.rows:
+            continue
+        if near[1] < window.start:
+            before = near[1] if before is None else max(before, near[1])
+        elif near[0] >= window.end:
+            after = near[0] if after is None else min(after, near[0])
+        else:
             groups.append(columns.plan(group, index, first_row, times, near, source))
         first_row += group.rows
     wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
-    plan = ObjectPlan(source, day, reach, dialect, tuple(groups), coalesce(wanted))
+    plan = ObjectPlan(source, day, reach, dialect, tuple(groups), coalesce(wanted), before, after)
     if not first_row:
         return plan, (f"{source.url} has no rows at all",)
     return plan, check_day(source, day, slack, least, greatest) if least <= greatest else ()
