@@ -1,6 +1,6 @@
 """A trivial model of a lake and of the catalog that is fetched from it, and what the catalog holds in truth.
 
-Time is a grid: all windows begin and end at one of its points, so that coverage is a set of cells.
+All windows that are asked for begin and end at points of a grid; what is kept around them may end anywhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ GRID = sorted(
     | {START + day * DAY - 5 * SECOND for day in range(1, DAYS + 1)}
     | {START + DAYS * DAY}
 )
-MIDNIGHTS = [GRID.index(START + day * DAY) for day in range(DAYS + 1)]
+MIDNIGHTS = [START + day * DAY for day in range(DAYS + 1)]
+ALL = (GRID[0], GRID[-1])
+SLACK = 10 * SECOND
+GROUP = 5
 IDS = {BTC_PERP: PERP_ID, ETH_PERP: "ETHUSDT-PERP.BINANCE"}
 SOURCES = {
     CatalogType.TRADES: ("trades", "deltas"),
@@ -42,7 +46,7 @@ SOURCES = {
 }
 
 type Span = tuple[int, int]
-"""A window as the numbers of two points of the grid; the second is exclusive."""
+"""A window in nanoseconds; the second is exclusive."""
 
 type Place = tuple[CatalogType, str]
 """Type and lake key."""
@@ -66,7 +70,18 @@ type State = dict[Place, dict[Span, Rows]]
 
 
 def window_of(span: Span) -> Window:
-    return Window(GRID[span[0]], GRID[span[1]])
+    return Window(*span)
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return the union of spans, in order."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
 
 
 def days_of(span: Span) -> list[int]:
@@ -97,6 +112,7 @@ class Source:
 
     folder: Path
     days: dict[tuple[str, str, int], Rows] = field(default_factory=dict)
+    groups: dict[tuple[str, str, int], list[Span] | None] = field(default_factory=dict)
     versions: int = 0
 
     def put(self, key: str, data_type: str, day: int, seed: int) -> None:
@@ -108,17 +124,24 @@ class Source:
         spans = [*corners, (first, last), (first, last)]
         times = [chance.randrange(*chance.choice(spans)) for _ in range(chance.choice([0, 1, 8, 25]))]
         times += times[:3]  # rows of one time keep their order
+        if chance.random() < 0.5:
+            times.sort()
         bad = {number for number in range(len(times)) if data_type == "trades" and chance.random() < 0.1}
         rows = tuple(Row(ts, self.versions, number, number in bad) for number, ts in enumerate(times))
         path = self._path(key, data_type, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new file in one step: whoever reads the old one meanwhile has all of it.
         fresh = path.with_suffix(".new")
+        statistics = chance.random() < 0.8
         pq.write_table(
-            _table(data_type, rows), fresh, row_group_size=5, write_statistics=chance.random() < 0.8
+            _table(data_type, rows), fresh, row_group_size=GROUP, write_statistics=statistics or not rows
         )
         fresh.replace(path)
         self.days[key, data_type, day] = rows
+        parts = [times[first : first + GROUP] for first in range(0, len(times), GROUP)]
+        self.groups[key, data_type, day] = (
+            [(min(part), max(part)) for part in parts] if statistics or not rows else None
+        )
 
     def remove(self, key: str, data_type: str, day: int) -> None:
         """Delete the file of a day."""
@@ -139,9 +162,34 @@ class Source:
             row
             for day in range(DAYS)
             for row in self.days.get((place[1], SOURCES[place[0]][0], day), ())
-            if GRID[span[0]] <= row.ts < GRID[span[1]]
+            if span[0] <= row.ts < span[1]
         ]
         return tuple(sorted(found, key=lambda row: row.ts))
+
+    def kept(self, place: Place, span: Span) -> Span:
+        """Return what can be kept with a window of one day: what row groups that meet it have for certain."""
+        own = days_of(span)[0]
+        start, end = MIDNIGHTS[own], MIDNIGHTS[own + 1]
+        first, last = start + SLACK if span[0] >= start + SLACK else start, end
+        last = end - SLACK if span[1] <= end - SLACK else end
+        for day in (own - 1, own, own + 1):
+            name = place[1], SOURCES[place[0]][0], day
+            lies_near = day == own or (first == start if day < own else last == end)
+            if name not in self.days or not lies_near:
+                continue
+            groups = self.groups[name]
+            if groups is None:
+                return span
+            before = [high for _, high in groups if high < span[0]]
+            after = [low for low, _ in groups if low >= span[1]]
+            met = [(low, high) for low, high in groups if low < span[1] and high >= span[0]]
+            if day == own:
+                if not met:
+                    return span
+                before = before or [min(low for low, _ in met) - 1]
+                after = after or [max(high for _, high in met) + 1]
+            first, last = max([first, *(high + 1 for high in before)]), min([last, *after])
+        return min(first, span[0]), max(last, span[1])
 
 
 def _price(row: Row) -> Decimal:
@@ -202,15 +250,16 @@ class Model:
 
     def missing(self, place: Place, span: Span) -> list[Span]:
         """Return what no file answers for, cut at midnights."""
-        covered = {cell for a, b in self.files.get(place, ()) for cell in range(a, b)}
+        there = self.files.get(place, {})
+        points = sorted({*span, *MIDNIGHTS, *(point for file in there for point in file)})
         parts: list[Span] = []
-        for cell in range(*span):
-            if cell in covered:
+        for a, b in pairwise(point for point in points if span[0] <= point <= span[1]):
+            if any(first <= a and b <= end for first, end in there):
                 continue
-            if parts and parts[-1][1] == cell and cell not in MIDNIGHTS:
-                parts[-1] = parts[-1][0], cell + 1
+            if parts and parts[-1][1] == a and a not in MIDNIGHTS:
+                parts[-1] = parts[-1][0], b
             else:
-                parts.append((cell, cell + 1))
+                parts.append((a, b))
         return parts
 
     def wanted(self, place: Place, span: Span, *, refresh: bool) -> list[Span]:
@@ -218,14 +267,21 @@ class Model:
         met = [(a, b) for a, b in self.files.get(place, ()) if a < span[1] and b > span[0]]
         return sorted([*self.missing(place, span), *(met if refresh else [])])
 
-    def fetch(self, asks: Iterable[Ask], *, refresh: bool = False) -> list[Change]:
+    def _widened(self, place: Place, span: Span) -> Span:
+        """Return what a missing part is kept with, as far as it is missing too."""
+        (gap,) = (gap for gap in self.missing(place, ALL) if gap[0] <= span[0] and span[1] <= gap[1])
+        wide = self.source.kept(place, span)
+        return max(wide[0], gap[0]), min(wide[1], gap[1])
+
+    def fetch(self, asks: Iterable[Ask], *, refresh: bool = False, keep: str = "row_groups") -> list[Change]:
         """Return what a fetch changes that leaves out holes."""
         now, changes = Model(self.source, self.files), []
         for ask in asks:
             for span in now.wanted(ask.place, ask.span, refresh=refresh):
                 if not self.source.absent(ask.place, span):
                     gone = (span,) if span in now.files.get(ask.place, ()) else ()
-                    changes.append(Change(ask.place, gone, span, self.source.rows(ask.place, span)))
+                    wide = now._widened(ask.place, span) if keep == "row_groups" and not gone else span
+                    changes.append(Change(ask.place, gone, wide, self.source.rows(ask.place, wide)))
                     now.files = now.after(changes[-1:])
         return changes
 
@@ -269,15 +325,14 @@ class Model:
 
     def part(self, place: Place, file: Span, part: Span) -> Rows:
         """Return the rows of a file that lie in a part of it."""
-        first, end = (GRID[point] for point in part)
-        return tuple(row for row in self.files[place][file] if first <= row.ts < end)
+        return tuple(row for row in self.files[place][file] if part[0] <= row.ts < part[1])
 
     def content(self) -> tuple[object, ...]:
         """Return coverage and rows, whatever files they are in."""
         return tuple(
             (
                 place,
-                frozenset(cell for a, b in there for cell in range(a, b)),
+                tuple(merged(there)),
                 tuple(row for _, rows in sorted(there.items()) for row in rows if not row.bad),
             )
             for place, there in sorted(self.files.items())
@@ -331,7 +386,7 @@ def read_rows(kind: CatalogType, path: Path) -> list[tuple[object, ...]]:
 def span_of_name(name: str) -> Span:
     """Return what a file's name says that it answers for."""
     first, last = (_nanos(text) for text in name.removesuffix(".parquet").split("_"))
-    return GRID.index(first), GRID.index(last + 1)
+    return first, last + 1
 
 
 def _nanos(text: str) -> int:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from crash_support import memory_folder, run_child, temporaries
 from model_support import (
+    ALL,
     DAYS,
     GRID,
     IDS,
@@ -33,6 +34,7 @@ from model_support import (
     die_at,
     engine_rows,
     expected,
+    merged,
     observe,
     run_compact,
     run_fetch,
@@ -51,7 +53,9 @@ spans = (
     st.tuples(st.integers(0, len(GRID) - 1), st.integers(0, len(GRID) - 1))
     .map(lambda pair: (min(pair), max(pair) + (pair[0] == pair[1])))
     .filter(lambda span: span[1] < len(GRID))
+    .map(lambda span: (GRID[span[0]], GRID[span[1]]))
 )
+keeps = st.sampled_from(["row_groups", "window"])
 asks = st.lists(st.builds(Ask, st.sampled_from(PLACES), spans), min_size=1, max_size=3)
 objects = st.tuples(
     st.sampled_from(list(IDS)), st.sampled_from(["trades", "book_snapshot_1"]), st.integers(0, DAYS - 1)
@@ -99,14 +103,14 @@ class Lakes(RuleBasedStateMachine):
 
     # The catalog changes
 
-    @rule(asked=asks, refresh=st.booleans(), on_hole=st.sampled_from(["skip", "skip", "stop"]))
-    def fetch(self, asked: list[Ask], refresh: bool, on_hole: str) -> None:
+    @rule(asked=asks, refresh=st.booleans(), on_hole=st.sampled_from(["skip", "skip", "stop"]), keep=keeps)
+    def fetch(self, asked: list[Ask], refresh: bool, on_hole: str, keep: str) -> None:
         if on_hole == "stop" and self.model.has_holes(asked, refresh=refresh):
             with pytest.raises(MissingDataError):
-                run_fetch(self.lake, self.catalog.path, asked, refresh=refresh)
+                run_fetch(self.lake, self.catalog.path, asked, refresh=refresh, keep=keep)
             return
-        changes = self.model.fetch(asked, refresh=refresh)
-        report = run_fetch(self.lake, self.catalog.path, asked, refresh=refresh, on_hole=on_hole)
+        changes = self.model.fetch(asked, refresh=refresh, keep=keep)
+        report = run_fetch(self.lake, self.catalog.path, asked, refresh=refresh, on_hole=on_hole, keep=keep)
         self.model.files = self.model.after(changes)
         written = [row for change in changes for row in change.rows]
         assert report.files == len(changes)
@@ -121,8 +125,9 @@ class Lakes(RuleBasedStateMachine):
         """The window after what is covered."""
         place = data.draw(st.sampled_from(sorted(self.model.files)))
         end = max(b for _, b in self.model.files[place])
-        if end < len(GRID) - 1:
-            self.fetch([Ask(place, (end, min(end + length, len(GRID) - 1)))], False, "skip")
+        later = [point for point in GRID if point > end][:length]
+        if later:
+            self.fetch([Ask(place, (end, later[-1]))], False, "skip", "row_groups")
 
     @rule(asked=asks)
     def fetch_offline(self, asked: list[Ask]) -> None:
@@ -162,9 +167,15 @@ class Lakes(RuleBasedStateMachine):
 
     # What goes wrong
 
-    @rule(asked=asks, number=st.integers(0, 60))
-    def kill_a_fetch(self, asked: list[Ask], number: int) -> None:
-        self.kill(number, self.model.fetch(asked), partial(run_fetch, asks=asked, on_hole="skip"))
+    @rule(asked=asks, number=st.integers(0, 60), keep=keeps)
+    def kill_a_fetch(self, asked: list[Ask], number: int, keep: str) -> None:
+        """Then fetch again: there are the files that a fetch makes which nobody killed."""
+        changes = self.model.fetch(asked, keep=keep)
+        undisturbed = self.model.after(changes)
+        fetch = partial(run_fetch, asks=asked, on_hole="skip", keep=keep)
+        self.kill(number, changes, fetch)
+        fetch(self.lake, self.catalog.path)
+        self.adopt([undisturbed])
 
     @precondition(lambda self: self.model.files)
     @rule(data=st.data(), seed=seeds, number=st.integers(0, 60))
@@ -225,13 +236,13 @@ class Lakes(RuleBasedStateMachine):
         half = len(content) // 2
         flipped = bytes(byte ^ 255 for byte in content[half : half + 16])
         path.write_bytes(content[:half] if cut else content[:half] + flipped + content[half + 16 :])
-        asked = [Ask(each, (0, 1)) for each in PLACES]
+        asked = [Ask(each, (GRID[0], GRID[1])) for each in PLACES]
         made = repair(Lake(self.lake), self.catalog, [ask.request() for ask in asked], on_hole="skip")
         assert [check.file.path for check in made.before.bad] == [path]
         states = []
         for kept in (parts, []):
             left = Model(self.source, self.model.after([Change(place, (span,)), *kept]))
-            states.append(left.after(left.fetch([Ask(place, span)])))
+            states.append(left.after(left.fetch([Ask(place, span)], keep="window")))
         self.adopt(states)
 
     # What holds at any time
@@ -252,14 +263,10 @@ class Lakes(RuleBasedStateMachine):
         covered = {(found.catalog_type, found.nautilus_id): found for found in self.catalog.coverage()}
         assert set(covered) == {(kind, IDS[key]) for kind, key in self.model.files}
         for kind, key in self.model.files:
-            missing = [window_of(span) for span in self.model.missing((kind, key), (0, len(GRID) - 1))]
-            everything = window_of((0, len(GRID) - 1))
-            assert list(self.catalog.missing(kind, IDS[key], everything)) == missing
-            cells = {cell for a, b in self.model.files[kind, key] for cell in range(a, b)}
+            missing = [window_of(span) for span in self.model.missing((kind, key), ALL)]
+            assert list(self.catalog.missing(kind, IDS[key], window_of(ALL))) == missing
             windows = covered[kind, IDS[key]].windows
-            assert {
-                n for n in range(len(GRID) - 1) if any(w.start <= GRID[n] < w.end for w in windows)
-            } == cells
+            assert [window_of(span) for span in merged(self.model.files[kind, key])] == list(windows)
 
     @invariant()
     def equal_content_has_an_equal_digest(self) -> None:

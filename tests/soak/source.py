@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from polars.exceptions import PolarsError
 
 from fetch_support import BTC_PERP, DAY, DEFINITION, ETH_PERP, HOUR, PERP_ID, SECOND, START
-from lake_support import parquet
 from ticklake.types import CatalogType, Window
 
 __all__ = [
@@ -92,7 +94,7 @@ class SourceObject:
                     away = level if side == "bid" else level + 1
                     columns[f"{side}_price_{level}"] = pa.array(prices + sign * away)
                     columns[f"{side}_size_{level}"] = pa.array(np.full(rows, code))
-        return parquet(pa.table(columns), rows_per_group=300, use_dictionary=False, write_page_checksum=True)
+        return _parquet(pa.table(columns), times.searchsorted(self._edges(version)))
 
     @lru_cache(maxsize=4_096)  # noqa: B019 (there are a dozen objects, for the life of the process)
     def etag(self, version: int) -> str:
@@ -105,13 +107,22 @@ class SourceObject:
         rows = _ROWS[self.data_type] + version * 37 % 100
         chance = np.random.default_rng([version, self.day, *self.key.encode()])
         start = START + self.day * DAY
-        inside = np.sort(chance.integers(start + SECOND, start + DAY - SECOND, rows))
+        random = chance.integers(start + SECOND, start + DAY - SECOND, rows)
+        edges = self._edges(version)
+        inside = np.sort(
+            np.concatenate([random, edges - 1, edges, start + np.array([5 * SECOND, DAY - 5 * SECOND])])
+        )
         # Filed under this day, but received before or after it.
         before = start - np.array([9, 5, 1]) * SECOND - version
         after = start + DAY + np.array([1, 5, 9]) * SECOND + version
         times = np.concatenate([before, inside, after])
         numbers = np.arange(len(times))
         return times, numbers[~self._bad(numbers)]
+
+    def _edges(self, version: int) -> Ints:
+        """Return the full hours at which a row group begins; what is kept around a window ends there."""
+        hours = (3, 4, 6, 8)[version % 4]
+        return START + self.day * DAY + np.arange(hours, 24, hours) * HOUR
 
     def _bad(self, numbers: Ints) -> npt.NDArray[np.bool_]:
         return (numbers % 700 == 13) & (self.data_type == "trades")
@@ -125,6 +136,15 @@ class SourceObject:
 
 
 OBJECTS = [SourceObject(key, kind, day) for key in IDS for kind in _ROWS for day in range(DAYS)]
+
+
+def _parquet(table: pa.Table, edges: Ints) -> bytes:
+    """Return a file whose row groups begin at some rows."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema, use_dictionary=False, write_page_checksum=True) as writer:
+        for first, end in pairwise([0, *map(int, edges), table.num_rows]):
+            writer.write_table(table.slice(first, end - first))
+    return sink.getvalue()
 
 
 def _noise(item: SourceObject, version: int, rows: int) -> list[bytes]:
@@ -162,15 +182,21 @@ def problems_of(
 ) -> tuple[list[str], set[tuple[int, int]]]:
     """Hold rows against the lake: of each object, all rows of exactly one version in each hour.
 
-    Windows begin and end at full hours, so an hour is of one fetch.
+    Windows begin and end at full hours, as row groups do, or the slack away from midnight, so that what lies
+    between two of these is of one fetch.
 
     Returns:
         What is wrong, and the days and versions that there are.
     """
     problems: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for first in range(window.start, window.end, HOUR):
-        end = min(first + HOUR, window.end)
+    midnights = range(START, START + (DAYS + 1) * DAY, DAY)
+    edges = {
+        *range(START, START + DAYS * DAY, HOUR),
+        *(m + side for m in midnights for side in (-_SLACK, _SLACK)),
+    }
+    inner = sorted(edge for edge in edges if window.start < edge < window.end)
+    for first, end in pairwise([window.start, *inner, window.end]):
         low, high = marks.times.searchsorted([first, end])
         codes, numbers, times = (values[low:high] for values in (marks.codes, marks.numbers, marks.times))
         versions = {tuple(map(int, divmod(code, _DAY_CODE))) for code in np.unique(codes)}

@@ -330,7 +330,7 @@ def plan_unit(
     widened = planned
     if keep == "row_groups" and pieces:
         gaps = _without(coming, catalog.missing(*place, _whole_days(window)))
-        widened = [_widened(scan, gaps) for scan in planned]
+        widened = [_widened(scan, pieces, gaps) for scan in planned]
     definitions = definitions.needed_on(
         {day for part in subtract_windows(window, holes) for day in part.days}
     )
@@ -365,15 +365,17 @@ def _whole_days(window: Window) -> Window:
     return Window(Window.of_day(first).start, Window.of_day(last).end)
 
 
-def _widened(scan: Scan, gaps: Iterable[Window]) -> Scan:
+def _widened(scan: Scan, pieces: Iterable[Window], gaps: Iterable[Window]) -> Scan:
     """Return the scan of all that can be kept of what a scan reads, as far as the catalog does not have it.
 
     Args:
         scan: The scan of a run of pieces.
+        pieces: Those of all runs, in order.
         gaps: What the catalog does not have, split at midnights. A file that is replaced lies in none of
             them, and keeps its window.
     """
-    wide, (start, end) = scan.widest(), (scan.window.start, scan.window.end)
+    run = [piece for piece in pieces if piece.intersect(scan.window)]
+    wide, (start, end) = scan.widest(run[0], run[-1]), (scan.window.start, scan.window.end)
     for gap in gaps:
         if gap.start <= scan.window.start < gap.end:
             start = max(gap.start, wide.start)

@@ -11,7 +11,7 @@ from ticklake.types import Window
 __all__ = ["widest"]
 
 
-def widest(plan: ScanPlan, slack: int) -> Window:
+def widest(plan: ScanPlan, first: Window, last: Window, slack: int) -> Window:
     """Return the widest window, around that of a plan, whose rows are all in what the plan reads.
 
     It stays within the UTC days in which the plan's window begins and ends, and the slack away from midnight
@@ -20,15 +20,16 @@ def widest(plan: ScanPlan, slack: int) -> Window:
     file has no row group for the window, or one that is read has no statistics, which proves nothing, the
     window ends where it did.
 
-    Each end depends on the part of the window in its day alone: after a fetch that was killed on the way, the
-    rest of its window reaches as far as the whole did.
+    Each end depends on the piece of the window there alone: after a fetch that was killed on the way, what is
+    left of its window reaches as far as the whole did.
 
     Args:
         plan: The plan. Its row groups are read whole.
+        first: The piece that the window begins with, in one UTC day.
+        last: The piece that it ends with, in one UTC day; perhaps the same.
         slack: How far `ts_init` may lie outside the day that a row is filed under, in nanoseconds.
     """
     window = plan.window
-    first, last = window.split_days()[0], window.split_days()[-1]
     looked_at = candidate_days(window, slack)
     start = max(
         Window.of_day(first.days[0]).start,
@@ -46,7 +47,7 @@ def widest(plan: ScanPlan, slack: int) -> Window:
 
 
 def _paid(plan: ScanPlan, part: Window) -> Window:
-    """Return how far what is read for the part of a window in one day reaches in that day's file."""
+    """Return how far what is read for a part of a window reaches in the file of its day."""
     if any(group.time_min is None for item in plan.objects for group in _met(item.row_groups, part)):
         return part
     for item in plan.objects:

@@ -231,30 +231,32 @@ class Scan:
         """
         return self._plan()[0]
 
-    def widest(self) -> Window:
+    def widest(self, first: Window, last: Window) -> Window:
         """Return the widest window around this one that reading the same bytes gives all rows of.
+
+        Args:
+            first: The piece that the window begins with, in one UTC day.
+            last: The piece that it ends with, in one UTC day; perhaps the same.
 
         Raises:
             SourceSchemaError: The columns of a file match no known dialect.
             LakeError: A footer could not be read.
         """
-        return widest(self._plan()[0], self._files.slack)
+        return widest(self._plan()[0], first, last, self._files.slack)
 
     def over(self, window: Window) -> Scan:
         """Return the scan of a wider window that reads the same as this one; it is planned already.
 
         Args:
-            window: A window around this scan's, no wider than `widest`.
+            window: A window around this scan's, and no wider than `widest` says.
 
         Raises:
-            ValueError: It is wider, or not around this scan's window.
+            ValueError: It is not around this scan's window.
             SourceSchemaError: The columns of a file match no known dialect.
             LakeError: A footer could not be read.
         """
-        if (limit := self.widest()).intersect(window) != window or window.intersect(
-            self.window
-        ) != self.window:
-            raise ValueError(f"{window} is not around {self.window} and within {limit}")
+        if window.intersect(self.window) != self.window:
+            raise ValueError(f"{window} is not around {self.window}")
         scan = Scan(self._files, self.key, self.data_type, window, self._declared)
         plan, footers = self._plan()
         scan._planned = replace(plan, window=window), footers
