@@ -94,6 +94,18 @@ def test_fetch_by_flags_reports_one_json_document(real_lake, tmp_path):
     assert "BTCUSDT-PERP.BINANCE" in ticklake("coverage", tmp_path / "catalog").stdout
 
 
+def test_what_is_kept_around_a_window_is_told_before_and_after(real_lake, tmp_path):
+    dry = json.loads(ticklake(*flags(real_lake, tmp_path, "--data", "trades", "--json", "--dry-run")).stdout)
+    text = ticklake(*flags(real_lake, tmp_path, "--data", "trades", "--dry-run")).stdout
+    assert "kept with what is read along, from" in " ".join(text.split())
+    done = json.loads(ticklake(*flags(real_lake, tmp_path, "--data", "trades", "--json")).stdout)
+    for planned, fetched in zip(dry["windows"], done["windows"], strict=True):
+        assert fetched["kept"].pop("rows") >= fetched["rows"]
+        assert planned["kept"].pop("rows") is None
+        assert planned["kept"] == fetched["kept"]
+    assert any(part["kept"]["start"] < part["start"] for part in done["windows"])
+
+
 def _ts_init(ticks: pl.DataFrame) -> pl.Series:
     recorded = "local_timestamp" in ticks.columns
     return (ticks["local_timestamp"] * 1_000).rename("ts_init") if recorded else ticks["ts_init"]
