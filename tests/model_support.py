@@ -172,10 +172,10 @@ class Source:
         start, end = MIDNIGHTS[own], MIDNIGHTS[own + 1]
         first, last = start + SLACK if span[0] >= start + SLACK else start, end
         last = end - SLACK if span[1] <= end - SLACK else end
-        for day in (own - 1, own, own + 1):
+        looked_at = [own - 1] * (first == start) + [own] + [own + 1] * (last == end)
+        for day in looked_at:
             name = place[1], SOURCES[place[0]][0], day
-            lies_near = day == own or (first == start if day < own else last == end)
-            if name not in self.days or not lies_near:
+            if name not in self.days:
                 continue
             groups = self.groups[name]
             if groups is None:
