@@ -74,7 +74,8 @@ def fetch_all(lake: Path, catalog: Path, version: int) -> FetchReport:
         FetchRequest(key=KEY, data_type=kind, window=WINDOW, definition=definition, nautilus_id=NAUTILUS_ID)
         for kind in ("trades", "book_snapshot_5")
     ]
-    return fetch(Lake(lake), Catalog(catalog), requests, refresh=version == 2)
+    # One after another, so that the n-th step is the same each time.
+    return fetch(Lake(lake), Catalog(catalog), requests, refresh=version == 2, jobs=1)
 
 
 def content(catalog: Path) -> dict[str, bytes]:

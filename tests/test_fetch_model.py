@@ -172,7 +172,7 @@ class Lakes(RuleBasedStateMachine):
         """Then fetch again: there are the files that a fetch makes which nobody killed."""
         changes = self.model.fetch(asked, keep=keep)
         undisturbed = self.model.after(changes)
-        fetch = partial(run_fetch, asks=asked, on_hole="skip", keep=keep)
+        fetch = partial(run_fetch, asks=asked, on_hole="skip", keep=keep, jobs=1)
         self.kill(number, changes, fetch)
         fetch(self.lake, self.catalog.path)
         self.adopt([undisturbed])

@@ -33,6 +33,7 @@ def backtest(
     *,
     refresh: bool = False,
     offline: bool = False,
+    jobs: int | None = None,
     in_process: bool = False,
     process: EngineProcess | None = None,
     on_import: Callable[[str, str], None] | None = None,
@@ -50,6 +51,7 @@ def backtest(
             from the current directory, the file's folder, and `sys.path`.
         refresh: Read the window again from the lake and replace what the catalog holds.
         offline: Open no connection; fail if the catalog lacks something.
+        jobs: How many instruments, days and data types are fetched at once, as for `fetch`.
         in_process: Run the engine in this process instead of a child, for a debugger.
         process: The child, where it was begun before this module was imported. By default it is begun here,
             so that it imports the engine while the data are fetched.
@@ -80,6 +82,7 @@ def backtest(
             execution,
             refresh=refresh,
             offline=offline,
+            jobs=jobs,
             on_import=on_import,
             on_progress=on_progress,
             on_fetched=on_fetched,
@@ -92,6 +95,7 @@ def _backtest(
     *,
     refresh: bool,
     offline: bool,
+    jobs: int | None,
     on_import: Callable[[str, str], None] | None,
     on_progress: Callable[[FetchProgress], None] | None,
     on_fetched: Callable[[FetchReport], None] | None,
@@ -107,6 +111,7 @@ def _backtest(
         requests_of(settings),
         refresh=refresh,
         offline=offline,
+        jobs=jobs,
         on_progress=on_progress,
         **rules_of(settings),
     )

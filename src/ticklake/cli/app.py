@@ -38,6 +38,16 @@ LayoutOption = Annotated[
 JsonOption = Annotated[bool, _flag("--json", text="Print one JSON document on stdout.")]
 QuietOption = Annotated[bool, _flag("--quiet", "-q", text="Show no progress; warnings are shown.")]
 RefreshOption = Annotated[bool, _flag("--refresh", text="Fetch again what the catalog holds.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Instruments, days and data types fetched side by side; one for each core by default.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 OfflineOption = Annotated[bool, _flag("--offline", text="Connect to nothing; fail if a window is missing.")]
 
 
@@ -101,6 +111,7 @@ def fetch(
             help="Keep what is read along with the window too, or not.", metavar="row_groups|window"
         ),
     ] = None,
+    jobs: JobsOption = None,
     refresh: RefreshOption = False,
     offline: OfflineOption = False,
     dry_run: Annotated[bool, _flag("--dry-run", text="Show what would be read; move no data.")] = False,
@@ -151,6 +162,7 @@ def fetch(
             requests,
             refresh=refresh,
             offline=offline,
+            jobs=jobs,
             on_progress=on_progress,
             **rules_of(settings),
         )
@@ -262,6 +274,7 @@ def backtest(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="A run config (YAML or JSON).")],
     *,
+    jobs: JobsOption = None,
     refresh: RefreshOption = False,
     offline: OfflineOption = False,
     in_process: Annotated[
@@ -285,6 +298,7 @@ def backtest(
             config,
             refresh=refresh,
             offline=offline,
+            jobs=jobs,
             in_process=in_process,
             process=context.obj,
             on_import=print_strategy,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +23,10 @@ _MEND_SLACK = f"Correct the source, or lake.partition_slack if its rows belong t
 
 
 class BadRows:
-    """The rule for bad rows, held against the catalog files of the windows and what is read now.
+    """The rule for bad rows, held against the catalog files of the windows and all that is read now.
 
     A file counts whole, also where it reaches beyond the windows, and once, however many requests it serves.
+    `check` may be called from several threads.
 
     Args:
         on_bad_row: Whether a file without bad rows is an error.
@@ -39,11 +41,21 @@ class BadRows:
         self._allowed = allowed
         self.by_reason: Counter[str] = Counter()
         self._files: dict[Path, Provenance] = {}
+        self._lock = threading.Lock()
+        self._read: dict[object, Counter[str]] = {}
 
-    def add(self, files: Mapping[Path, Provenance]) -> None:
-        """Count files of the windows in, instead of those that they replace."""
-        self._files |= files
-        self.by_reason = sum((file.quarantined for file in self._files.values()), Counter())
+    def add(self, files: Mapping[Path, Provenance], read_by: Iterable[object] = ()) -> None:
+        """Count files of the windows in, instead of those that they replace.
+
+        Args:
+            files: The files.
+            read_by: What `check` was told for these counts no more: they are in the files, or are dropped.
+        """
+        with self._lock:
+            self._files |= files
+            self.by_reason = sum((file.quarantined for file in self._files.values()), Counter())
+            for reader in read_by:
+                self._read.pop(reader, None)
 
     def check_files(self) -> None:
         """Check the files so far.
@@ -58,18 +70,29 @@ class BadRows:
                 f"on_bad_row is fail, but the catalog lacks rows that could not be converted:{lines}",
                 hint=f"{_MEND}, or allow them with on_bad_row: quarantine",
             )
-        self.check(ConversionCounts())
+        self._check(None)
 
-    def check(self, now: ConversionCounts, request: FetchRequest | None = None) -> None:
-        """Check the files so far together with what is being converted.
+    def check(self, reader: object, now: ConversionCounts, request: FetchRequest) -> None:
+        """Check the files so far together with all that is being converted.
+
+        Args:
+            reader: Tells one read from the others.
+            now: What it has come to so far.
+            request: What it reads.
 
         Raises:
             ConversionError: There are too many.
         """
-        kept = self.by_reason
-        if kept.total() + now.bad <= self._allowed:
+        with self._lock:
+            if now.bad:
+                self._read[reader] = Counter({why.value: count for why, count in now.quarantined.items()})
+            self._check(request)
+
+    def _check(self, request: FetchRequest | None) -> None:
+        kept, now = self.by_reason, sum(self._read.values(), Counter[str]())
+        if kept.total() + now.total() <= self._allowed:
             return
-        total = kept + Counter({reason.value: count for reason, count in now.quarantined.items()})
+        total = kept + now
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in total.most_common())
         slack = Reason.FAR_FROM_DAY in total
         held = f" ({kept.total():,} of them in files of the catalog)" if kept else ""

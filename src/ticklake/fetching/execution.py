@@ -1,21 +1,21 @@
-"""Carrying a plan out: scan, convert, write; one catalog file a piece, published when it is whole."""
+"""Carrying a plan out: its reads, side by side, and the report of what came of them, in the plan's order."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
-import pyarrow as pa
-
 from ticklake.catalog import Catalog, disk
-from ticklake.conversion import ConversionCounts, Converter, Note
-from ticklake.errors import ConversionError, MissingDataError, ObjectChangedError
+from ticklake.conversion import ConversionCounts, Note
+from ticklake.errors import MissingDataError
 from ticklake.fetching.badrows import BadRows, OnBadRow
+from ticklake.fetching.jobs import Crew
 from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import (
     FetchProgress,
@@ -25,8 +25,10 @@ from ticklake.fetching.model import (
     WindowReport,
     WindowStatus,
 )
-from ticklake.fetching.pieces import PieceWriter, Published, RowsLostError
+from ticklake.fetching.parts import cut
+from ticklake.fetching.pieces import Published
 from ticklake.fetching.planning import FetchPlan, Resolved, UnitPlan, plan_resolved, plan_unit, resolve_all
+from ticklake.fetching.reading import Outcome, Reader, bytes_per_row
 from ticklake.lake import Lake, Scan
 from ticklake.types import CatalogType, Window
 
@@ -46,11 +48,9 @@ _NOTES = {
 SPACE_FACTOR = 1.25
 """Bytes to be free on disk before a fetch, for each that it reads: trades take 0.5, books up to 1.2."""
 
-RESTARTS = 3
-"""How often what is made of a file is made again, because the file was overwritten meanwhile."""
-
 type OnProgress = Callable[[FetchProgress], None]
 type OnHole = Literal["stop", "skip"]
+type _Place = tuple[CatalogType, str]
 
 
 def fetch(
@@ -64,6 +64,7 @@ def fetch(
     on_bad_row: OnBadRow = "quarantine",
     max_bad_rows: int = 1_000,
     keep: Keep = "row_groups",
+    jobs: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> FetchReport:
     """Bring what the catalog lacks of the requests from the lake into it.
@@ -71,6 +72,10 @@ def fetch(
     A file appears in the catalog when it is whole. An error leaves the files that were complete by then; the
     next fetch reads the rest. Where something is missing, the type and instrument are locked before footers
     are read: of several processes that fetch the same one reads it, and the others find it there.
+
+    Several jobs read requests side by side, and parts of long ones. What is written and reported does not
+    depend on their number, requests and bytes aside: a row group with rows of two parts is read twice. What
+    is in flight is bounded for all of them together. The first error, like an interrupt, stops all of them.
 
     Args:
         lake: Where the ticks are. No connection is opened if the catalog holds everything.
@@ -89,10 +94,12 @@ def fetch(
             UTC day and what the catalog lacks; `window` keeps what was asked for alone. A row of those
             around the window that cannot be converted is in quarantine with the others, or makes the fetch
             keep the window alone, where it would be an error. Requests and bytes are the same.
+        jobs: How many parts are read at once, at most; by default one for each core. With 1, and where there
+            is one part only, all happens in the calling thread.
         on_progress: Called after each row group, from the calling thread.
 
     Raises:
-        ValueError: `keep` is none of its choices.
+        ValueError: `jobs` is less than 1, or `keep` is none of its choices.
         MissingDataError: The lake lacks days and `on_hole` is `stop`; all of them are listed.
         NotCachedError: `offline`, and the catalog lacks something; all that is missing is listed.
         CatalogConflictError: The catalog holds the window from another source or with another precision.
@@ -103,6 +110,8 @@ def fetch(
         LakeError: The lake could not be read.
         CatalogError: The catalog could not be written, or its disk has too little space left.
     """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs is {jobs}; give 1 or more")
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
@@ -111,9 +120,8 @@ def fetch(
         run.check(plan)
         run.check_disk(plan)
         meter = _Meter(plan, on_progress)
-        for unit in plan.units:
-            run.fetch_unit(unit, meter)
-            locks.done(unit.place)
+        for units in _waves(plan.units):
+            run.fetch_units(units, jobs or os.process_cpu_count() or 1, meter, locks)
     return FetchReport(
         windows=tuple(run.windows),
         rows=run.counts.catalog_rows,
@@ -150,6 +158,21 @@ def _planned(
                 return
 
 
+def _waves(units: Iterable[UnitPlan]) -> Iterator[list[UnitPlan]]:
+    """Yield requests that can be read side by side: none of them wants a part of what another one writes."""
+    wave: list[UnitPlan] = []
+    written: dict[_Place, list[Window]] = {}
+    for unit in units:
+        written_now = [piece.window for piece in unit.pieces]
+        wanted = (unit.request.window, *written_now)
+        if any(piece.intersect(one) for piece in written.get(unit.place, ()) for one in wanted):
+            yield wave
+            wave, written = [], {}
+        wave.append(unit)
+        written.setdefault(unit.place, []).extend(written_now)
+    yield wave
+
+
 class _Meter:
     """Turns row groups into progress events."""
 
@@ -169,6 +192,71 @@ class _Meter:
             )
 
 
+@dataclass(eq=False)
+class _Reading:
+    """A scan under way, in one part or more.
+
+    Attributes:
+        scan: The scan.
+        parts: Scans of its parts, in order.
+        found: What came of parts, by number.
+        outcome: What came of all.
+    """
+
+    scan: Scan
+    parts: Sequence[Scan]
+    found: dict[int, Outcome] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the row groups that the parts read."""
+        return sum(part.plan().rows for part in self.parts)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What came of the parts so far, in order."""
+        return [self.found[number] for number in sorted(self.found)]
+
+    def joined(self) -> Outcome:
+        """Return what came of the parts; a row group that two of them read counts once."""
+        whole = Outcome.of(self.outcomes)
+        again = self.rows - self.scan.plan().rows
+        whole.counts.read -= again
+        whole.counts.outside -= again
+        return whole
+
+
+@dataclass(eq=False)
+class _Unit:
+    """A request under way: its plan, and its scans."""
+
+    plan: UnitPlan
+    readings: list[_Reading]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that it lacked is in the catalog."""
+        return all(reading.outcome is not None for reading in self.readings)
+
+
+def _under_way(plans: Sequence[UnitPlan], jobs: int) -> list[_Unit]:
+    """Return what is to be read, cut so that there is work for all jobs."""
+    reads = [
+        (scan.plan(), [piece.window for piece in plan.pieces_of(scan)])
+        for plan in plans
+        for scan in plan.scans
+    ]
+    windows = iter(cut(reads, jobs))
+    return [
+        _Unit(plan, [_Reading(scan, _parts(scan, next(windows))) for scan in plan.scans]) for plan in plans
+    ]
+
+
+def _parts(scan: Scan, windows: Sequence[Window]) -> list[Scan]:
+    return [scan.part(window) for window in windows] if len(windows) > 1 else [scan]
+
+
 @dataclass
 class _Run:
     """One fetch under way, and what came of it so far."""
@@ -181,7 +269,7 @@ class _Run:
     counts: ConversionCounts = field(default_factory=ConversionCounts)
     windows: list[WindowReport] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
-    written: set[tuple[CatalogType, str]] = field(default_factory=set)
+    written: set[_Place] = field(default_factory=set)
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
@@ -216,21 +304,86 @@ class _Run:
             hint="Ask for another window, or go on without them with on_hole: skip (--on-hole skip)",
         )
 
-    def fetch_unit(self, unit: UnitPlan, meter: _Meter) -> None:
-        """Read and write what one request lacks."""
-        if unit.place in self.written:  # by an earlier request, which may have had a part of this one
-            unit = self._plan(unit, unit.request.window, refresh=unit.replace, keep=self.keep)
-            self._refuse_holes(unit.holes_reported)
-        unit.definitions.save(self.catalog)
-        for warning in unit.warnings:
-            self.warn(warning)
-        published = [piece for scan in unit.scans for piece in self._fetch_scan(unit, scan, meter)]
-        self._report(unit, published)
+    def fetch_units(self, plans: Sequence[UnitPlan], jobs: int, meter: _Meter, locks: WriteLocks) -> None:
+        """Read and write what requests lack, side by side."""
+        units = _under_way([self._up_to_date(plan) for plan in plans], jobs)
+        jobs = max(1, min(jobs, sum(len(reading.parts) for unit in units for reading in unit.readings)))
+        crew = Crew(jobs)
+        reader = Reader(
+            self.lake,
+            self.catalog,
+            self.bad_rows,
+            keep=self.keep,
+            jobs=jobs,
+            refuse_holes=self._refuse_holes,
+            on_batch=lambda *batch: crew.tell(partial(meter.add, *batch)),
+        )
 
-    def _plan(self, unit: UnitPlan, window: Window, *, refresh: bool, keep: Keep) -> UnitPlan:
-        """Plan a part of a request anew."""
-        request = replace(unit.request, window=window)
-        return plan_unit(self.lake, self.catalog, request, unit.definitions, refresh=refresh, keep=keep)
+        def begin(unit: _Unit, reading: _Reading, part: Scan) -> Outcome:
+            if part is unit.readings[0].parts[0]:
+                crew.tell(partial(unit.plan.definitions.save, self.catalog))
+            return reader.read(unit.plan, part, bytes_per_row(reading.scan, reading.rows))
+
+        todo: deque[tuple[tuple[_Unit, _Reading, int | None], Callable[[], Outcome]]] = deque(
+            ((unit, reading, number), partial(begin, unit, reading, part))
+            for unit in units
+            for reading in unit.readings
+            for number, part in enumerate(reading.parts)
+        )
+        self.written |= {unit.plan.place for unit in units if unit.readings}
+        for unit in units:
+            if unit.is_done:
+                locks.done(unit.plan.place)
+        unreported = deque(units)
+        self._report_done(unreported)
+        with closing(crew.do(todo)) as results:
+            for (unit, reading, number), outcome in results:
+                if number is None:
+                    reading.outcome = outcome
+                else:
+                    reading.found[number] = outcome
+                    if len(reading.found) == len(reading.parts):
+                        if any(part.error for part in reading.outcomes):
+                            again = partial(reader.again, unit.plan, reading.scan, reading.outcomes)
+                            todo.appendleft(((unit, reading, None), again))
+                        else:
+                            reading.outcome = reading.joined()
+                if unit.is_done:
+                    locks.done(unit.plan.place)
+                self._report_done(unreported)
+
+    def _up_to_date(self, unit: UnitPlan) -> UnitPlan:
+        """Return the plan as it is by now: an earlier request may have had a part of this one."""
+        if unit.place not in self.written:
+            return unit
+        unit = plan_unit(
+            self.lake,
+            self.catalog,
+            unit.request,
+            unit.definitions,
+            refresh=unit.replace,
+            keep=self.keep,
+        )
+        self._refuse_holes(unit.holes_reported)
+        return unit
+
+    def _report_done(self, units: deque[_Unit]) -> None:
+        """Take out and report requests, in their order, as far as they are done."""
+        while units and units[0].is_done:
+            unit = units.popleft()
+            if not unit.readings:
+                unit.plan.definitions.save(self.catalog)
+            for warning in unit.plan.warnings:
+                self.warn(warning)
+            outcome = Outcome.of(reading.outcome for reading in unit.readings if reading.outcome is not None)
+            for warning in outcome.warnings:
+                self.warn(warning)
+            self.counts += outcome.counts
+            self.bad_rows.add(
+                {file.path: file.provenance for file in outcome.published}, read_by=outcome.readers
+            )
+            self.windows += outcome.holes
+            self._report(unit.plan, outcome.published)
 
     def _report(self, unit: UnitPlan, published: Iterable[Published]) -> None:
         windows = [window for window in unit.windows if window.status is not WindowStatus.PLANNED]
@@ -247,74 +400,3 @@ class _Run:
         for note, text in _NOTES.items():
             if count := notes[note]:
                 self.warn(f"{unit.request.key} {unit.request.data_type}: {count:,} rows {text}")
-
-    def _fetch_scan(
-        self, unit: UnitPlan, scan: Scan, meter: _Meter, restarts: int = RESTARTS
-    ) -> list[Published]:
-        """Read and write the pieces of a scan; those of a file that changes meanwhile are made again."""
-        self.written.add(unit.place)
-        writer = PieceWriter(self.catalog, unit, scan, self.bad_rows.on_bad_row)
-        try:
-            with writer:
-                for batch in self._converted(unit.request, scan, writer.converter, meter):
-                    writer.write(batch)
-                writer.finish()
-        except ObjectChangedError as exc:
-            if not restarts:
-                exc.hint = f"It was begun {RESTARTS + 1} times; fetch again when nobody writes to the object."
-                raise
-            changed = exc.url
-        except RowsLostError:
-            raise
-        except ConversionError:
-            if not any(piece.is_wider for piece in writer.unpublished):
-                raise
-            changed = None
-        else:
-            self._account(writer.published, writer.converter.counts)
-            return writer.published
-        kept = writer.published
-        if changed is not None:
-            self.warn(f"{changed} was overwritten while it was being read, and was read again")
-            # No piece mixes versions, nor do neighbours: all that the old one had a part in goes.
-            kept = list(takewhile(lambda file: not file.has_source(changed), kept))
-        self._account(kept, sum((file.counts for file in kept), ConversionCounts()))
-        asked = [piece.asked for piece in writer.pieces[len(kept) :]]
-        rest = self._plan(
-            unit,
-            Window(asked[0].start, asked[-1].end),
-            refresh=unit.replace or changed is not None,
-            # What was not asked for does not stand in the way of what was.
-            keep=self.keep if changed is not None else "window",
-        )
-        self._refuse_holes(rest.holes_reported)
-        self.windows += rest.holes_reported
-        restarts -= changed is not None
-        return kept + [file for scan in rest.scans for file in self._fetch_scan(rest, scan, meter, restarts)]
-
-    def _account(self, published: Iterable[Published], counts: ConversionCounts) -> None:
-        self.counts += counts
-        self.bad_rows.add({file.path: file.provenance for file in published})
-
-    def _converted(
-        self, request: FetchRequest, scan: Scan, converter: Converter, meter: _Meter
-    ) -> Iterator[pa.RecordBatch]:
-        plan = scan.plan()
-        bytes_per_row = plan.bytes / plan.rows if plan.rows else 0.0
-        with closing(scan.batches()) as batches:
-            for source in batches:
-                for note in source.notes:
-                    self.warn(note)
-                yield from converter.push(
-                    source.table,
-                    source.dialect,
-                    watermark=source.watermark,
-                    first_row=source.first_row,
-                    window=scan.window,
-                    reach=source.reach,
-                    undated=source.undated,
-                    url=source.source.url,
-                )
-                self.bad_rows.check(converter.counts, request)
-                meter.add(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
-        yield from converter.flush()

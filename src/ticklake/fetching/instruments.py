@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ticklake.catalog import Catalog, Source
 from ticklake.config import InstrumentConfig
 from ticklake.errors import ConfigError, NotListedError, ObjectNotFoundError
+from ticklake.fetching.jobs import in_order
 from ticklake.fetching.model import FetchRequest
 from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save, spec_of
-from ticklake.lake import Lake
+from ticklake.lake import Lake, SourceObject
 from ticklake.types import InstrumentKey, InstrumentSpec
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from nautilus_trader.model import CryptoPerpetual, CurrencyPair
 
     type Instrument = CryptoPerpetual | CurrencyPair
 
-__all__ = ["Definitions", "resolve"]
+__all__ = ["ASKED_AT_ONCE", "Definitions", "resolve"]
+
+ASKED_AT_ONCE = 16
+"""Threads that ask the lake before data move; the store's `max_concurrency` bounds their requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +66,22 @@ class Definitions:
                 yield f"{key}: no instrument list of {day} has it; the definition of {other} is used"
 
 
+type _Lists = Mapping[dt.date, tuple[pa.Table, SourceObject] | ObjectNotFoundError]
+"""Instrument lists of the lake; an error stands where it has none."""
+
+
 def resolve(
-    lake: Lake, catalog: Catalog, request: FetchRequest, *, refresh: bool, offline: bool
-) -> Definitions | None:
-    """Return the definitions of a request's instrument: from the config, else the catalog, else the lake.
+    lake: Lake, catalog: Catalog, requests: Sequence[FetchRequest], *, refresh: bool, offline: bool
+) -> list[Definitions | None]:
+    """Return the definitions of each request's instrument: from the config, else the catalog, else the lake.
 
     A day on which the lake does not define it gets the definition of the nearest day of the window that has
     one, an earlier one if there is any.
 
     Args:
-        lake: Asked for the days that nothing else defines.
+        lake: Asked for the days that nothing else defines, for all of them at once.
         catalog: Where definitions are kept.
-        request: What is asked.
+        requests: What is asked.
         refresh: Ask the lake also for what the catalog has.
         offline: Do not ask the lake.
 
@@ -83,24 +93,59 @@ def resolve(
             window.
         LakeError: The lake could not be asked.
     """
-    by_day: dict[dt.date, Instrument] = {}
+    kept = [{} if refresh else _all_kept(catalog, request) for request in requests]
+    lists: _Lists = {}
+    if not offline:
+        lists = _read_lists(
+            lake,
+            {
+                day
+                for request, known in zip(requests, kept, strict=True)
+                if request.definition is None
+                for day in request.window.days
+                if day not in known
+            },
+        )
+    return [
+        _resolve(lists, catalog, request, known, offline=offline)
+        for request, known in zip(requests, kept, strict=True)
+    ]
+
+
+def _read_lists(lake: Lake, days: Collection[dt.date]) -> _Lists:
+    def read(day: dt.date) -> tuple[pa.Table, SourceObject] | ObjectNotFoundError:
+        try:
+            return lake.instruments(day)
+        except ObjectNotFoundError as exc:
+            return exc
+
+    ordered = sorted(days)
+    return dict(zip(ordered, in_order((partial(read, day) for day in ordered), ASKED_AT_ONCE), strict=True))
+
+
+def _resolve(
+    lists: _Lists,
+    catalog: Catalog,
+    request: FetchRequest,
+    kept: Mapping[dt.date, Instrument],
+    *,
+    offline: bool,
+) -> Definitions | None:
+    by_day = dict(kept)
     unsaved: set[dt.date] = set()
     unknown: list[dt.date] = []
     lacking: dict[dt.date, ObjectNotFoundError | NotListedError] = {}
-    for day in request.window.days:
-        if not refresh and (kept := _kept(catalog, request, day)) is not None:
-            by_day[day] = kept
-        elif offline and request.definition is None:
+    for day in (day for day in request.window.days if day not in kept):
+        if offline and request.definition is None:
             unknown.append(day)
         else:
             try:
-                by_day[day] = _define(lake, request, day)
+                by_day[day] = _define(lists, request, day)
                 unsaved.add(day)
             except (ObjectNotFoundError, NotListedError) as exc:
                 lacking[day] = exc
     if not by_day:  # a refresh of days whose lists are gone
-        found = ((day, _kept(catalog, request, day)) for day in lacking)
-        by_day = {day: kept for day, kept in found if kept is not None}
+        by_day = {day: found for day in lacking if (found := _kept(catalog, request, day)) is not None}
     if not by_day and lacking:
         raise _undefined(request, lacking)
     if not by_day:
@@ -113,6 +158,11 @@ def resolve(
     return Definitions(_single_spec(request, by_day), by_day, frozenset(unsaved), tuple(unknown))
 
 
+def _all_kept(catalog: Catalog, request: FetchRequest) -> dict[dt.date, Instrument]:
+    found = ((day, _kept(catalog, request, day)) for day in request.window.days)
+    return {day: kept for day, kept in found if kept is not None}
+
+
 def _kept(catalog: Catalog, request: FetchRequest, day: dt.date) -> Instrument | None:
     """Return what the catalog keeps of the lake's definition; a config's own always counts more."""
     if request.definition is not None:
@@ -120,13 +170,16 @@ def _kept(catalog: Catalog, request: FetchRequest, day: dt.date) -> Instrument |
     return load(catalog, request.key, day, nautilus_id=request.nautilus_id)
 
 
-def _define(lake: Lake, request: FetchRequest, day: dt.date) -> Instrument:
+def _define(lists: _Lists, request: FetchRequest, day: dt.date) -> Instrument:
     if request.definition is not None:
         values = InstrumentConfig(
             key=str(request.key), nautilus_id=request.nautilus_id, definition=request.definition
         )
         return from_config(values, day)
-    table, found = lake.instruments(day)
+    listed = lists[day]
+    if isinstance(listed, ObjectNotFoundError):
+        raise listed
+    table, found = listed
     source = Source(found.url, found.etag, found.size, found.rows)
     return from_lake(table, request.key, day, nautilus_id=request.nautilus_id, source=source)
 

@@ -27,7 +27,7 @@ __all__ = ["PieceWriter", "Published", "RowsLostError"]
 
 
 _QUEUED_BYTES = 32 * 1024 * 1024
-"""Bytes that may wait for the encoder: enough to keep it busy. A batch that is larger is waited for."""
+"""Bytes that may wait for an encoder: enough to keep it busy. A batch that is larger is waited for."""
 
 _LAST_OF_SNAPSHOT = 128
 
@@ -79,6 +79,7 @@ class PieceWriter:
         unit: The request and its pieces.
         scan: What is read; its window is a run of pieces without gaps.
         on_bad_row: Whether a row that cannot be converted is an error or goes to quarantine.
+        share: How much of what may wait for encoders is for this one, 0 to 1.
 
     Attributes:
         pieces: The pieces of the scan.
@@ -87,7 +88,13 @@ class PieceWriter:
     """
 
     def __init__(
-        self, catalog: Catalog, unit: UnitPlan, scan: Scan, on_bad_row: Literal["fail", "quarantine"]
+        self,
+        catalog: Catalog,
+        unit: UnitPlan,
+        scan: Scan,
+        on_bad_row: Literal["fail", "quarantine"],
+        *,
+        share: float = 1,
     ) -> None:
         request = unit.request
         self.converter = Converter(
@@ -97,7 +104,7 @@ class PieceWriter:
         self._catalog = catalog
         self._unit = unit
         self._scan = scan
-        self.pieces = [piece for piece in unit.pieces if piece.window.intersect(scan.window)]
+        self.pieces = unit.pieces_of(scan)
         self._ends = np.array([piece.window.end for piece in self.pieces])
         self._notes: list[Counter[Note]] = [Counter() for _ in self.pieces]
         self._repeats = Repeats()
@@ -109,6 +116,7 @@ class PieceWriter:
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-encode")
         self._encoding: deque[tuple[Future[None], int]] = deque()
         self._queued_bytes = 0
+        self._queue = round(_QUEUED_BYTES * share)
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows that follow those before in `ts_init`; all of them lie in the scan's window."""
@@ -153,7 +161,7 @@ class PieceWriter:
         size = rows.nbytes
         self._encoding.append((self._encoder.submit(self._open().write, rows), size))
         self._queued_bytes += size
-        self._settle(_QUEUED_BYTES)
+        self._settle(self._queue)
 
     def _sources_of(self, rows: pa.RecordBatch) -> int:
         """Count the source rows that catalog rows come from; a book snapshot becomes several deltas."""
@@ -169,7 +177,7 @@ class PieceWriter:
             self._queued_bytes -= size
 
     @property
-    def unpublished(self) -> list[Piece]:
+    def unpublished(self) -> tuple[Piece, ...]:
         """The pieces that are not published yet."""
         return self.pieces[len(self.published) :]
 

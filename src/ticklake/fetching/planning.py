@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from ticklake.catalog import Catalog, CatalogFile, Provenance
 from ticklake.config import DialectConfig
 from ticklake.errors import ConfigError, NotCachedError
-from ticklake.fetching.instruments import Definitions, resolve
+from ticklake.fetching.instruments import ASKED_AT_ONCE, Definitions, resolve
+from ticklake.fetching.jobs import in_order
 from ticklake.fetching.model import FetchRequest, Keep, Piece, WindowReport, WindowStatus
 from ticklake.lake import Lake, Scan, ScanPlan
 from ticklake.types import CatalogType, InstrumentKey, InstrumentSpec, Window, merge_windows, subtract_windows
@@ -75,6 +77,10 @@ class UnitPlan:
             *self.holes_reported,
         ]
         return tuple(sorted(found, key=lambda report: report.window))
+
+    def pieces_of(self, scan: Scan) -> tuple[Piece, ...]:
+        """Return the pieces that a scan, or a part of one, reads."""
+        return tuple(piece for piece in self.pieces if piece.window.intersect(scan.window))
 
     @property
     def holes_reported(self) -> tuple[WindowReport, ...]:
@@ -227,10 +233,10 @@ def resolve_all(
         )
     if refresh:
         lake.forget()
-    found = [
-        (request, resolve(lake, catalog, request, refresh=refresh, offline=offline)) for request in requests
-    ]
-    resolved = [(request, definitions) for request, definitions in found if definitions is not None]
+    asked = list(requests)
+    definitions = resolve(lake, catalog, asked, refresh=refresh, offline=offline)
+    found = list(zip(asked, definitions, strict=True))
+    resolved = [(request, known) for request, known in found if known is not None]
     _refuse_shared_ids(resolved)
     if offline:
         _require_cached(catalog, found)
@@ -242,17 +248,30 @@ def plan_resolved(
 ) -> FetchPlan:
     """Return what a fetch would read for requests whose instruments are known.
 
+    Footers of different types and instruments are read at once. Requests for the same place are planned in
+    their order, each with what those before it will have written.
+
     Args and errors are those of `plan_fetch`.
     """
-    units: list[UnitPlan] = []
-    coming: dict[tuple[CatalogType, str], list[Window]] = {}
-    for request, definitions in resolved:
-        earlier = coming.setdefault((request.catalog_type, definitions.spec.nautilus_id), [])
-        unit = plan_unit(lake, catalog, request, definitions, refresh=refresh, keep=keep, coming=earlier)
-        units.append(unit)
-        if not refresh:  # which reads for each request what it has a part of
-            earlier += [piece.window for piece in unit.pieces]
-    return FetchPlan(tuple(units))
+    places: dict[tuple[CatalogType, str], list[tuple[int, Resolved]]] = {}
+    for number, (request, definitions) in enumerate(resolved):
+        place = request.catalog_type, definitions.spec.nautilus_id
+        places.setdefault(place, []).append((number, (request, definitions)))
+
+    def plan(wanted: Sequence[tuple[int, Resolved]]) -> list[tuple[int, UnitPlan]]:
+        units: list[tuple[int, UnitPlan]] = []
+        coming: list[Window] = []
+        for number, (request, definitions) in wanted:
+            unit = plan_unit(lake, catalog, request, definitions, refresh=refresh, keep=keep, coming=coming)
+            units.append((number, unit))
+            if not refresh:  # which reads for each request what it has a part of
+                coming += [piece.window for piece in unit.pieces]
+        return units
+
+    with lake.one_look():
+        planned = in_order((partial(plan, wanted) for wanted in places.values()), ASKED_AT_ONCE)
+    numbered = sorted((found for units in planned for found in units), key=lambda found: found[0])
+    return FetchPlan(tuple(unit for _, unit in numbered))
 
 
 def _refuse_shared_ids(resolved: Iterable[Resolved]) -> None:

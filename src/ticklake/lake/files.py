@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 from ticklake.errors import ObjectChangedError
 from ticklake.lake.layout import Layout
@@ -34,6 +36,10 @@ class TickFiles:
         self._layout = layout
         # By the paths where a file may lie: which of them exists is remembered too.
         self._footers: dict[tuple[str, ...], Footer] = {}
+        # Those of files that were looked at in the block of `one_look`.
+        self._looked_at: set[tuple[str, ...]] | None = None
+        # Of two that want a footer at once one reads it.
+        self._reading: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def footer(
         self, data_type: DataType, day: dt.date, key: InstrumentKey, *, is_pinned: Callable[[Footer], bool]
@@ -48,13 +54,29 @@ class TickFiles:
                 Otherwise the store is asked, as nothing else would notice.
         """
         paths = self._layout.tick_paths(data_type, day, key)
-        kept = self._footers.get(paths)
-        if kept and (is_pinned(kept) or await self.store.is_current(kept.path, kept.version)):
-            return kept
-        footer = await self._read(paths)
-        if footer is not None:
-            self._footers[paths] = footer
-        return footer
+        reading = self._reading.setdefault(paths, asyncio.Lock())
+        async with reading:
+            kept = self._footers.get(paths)
+            looked_at = self._looked_at
+            if kept and looked_at is not None and paths in looked_at:
+                return kept
+            if kept and (is_pinned(kept) or await self.store.is_current(kept.path, kept.version)):
+                return kept
+            footer = await self._read(paths)
+            if footer is not None:
+                self._footers[paths] = footer
+                if looked_at is not None:
+                    looked_at.add(paths)
+            return footer
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Take what is read in the block to be of one moment: no version is asked for again in it."""
+        self._looked_at = set()
+        try:
+            yield
+        finally:
+            self._looked_at = None
 
     async def _read(self, paths: tuple[str, ...]) -> Footer | None:
         for _ in range(_RESTARTS):
@@ -64,9 +86,9 @@ class TickFiles:
 
     def forget(self, url: str | None = None) -> None:
         """Drop the footer of an object that is another version by now, or (None) of all."""
-        self._footers = {
-            paths: kept for paths, kept in self._footers.items() if url and kept.version.url != url
-        }
+        for paths, kept in list(self._footers.items()):
+            if url is None or kept.version.url == url:
+                self._footers.pop(paths, None)
 
     async def days(self, data_type: DataType, key: InstrumentKey) -> tuple[dt.date, ...]:
         """Return the days that have a file: the layout's folders tell which may, each is then asked for."""

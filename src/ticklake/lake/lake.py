@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ticklake.lake.keeping import widest
 from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
-from ticklake.lake.reader import Footer, SourceBatch, read_ahead, read_footer
+from ticklake.lake.reader import DECODERS, Footer, SourceBatch, read_ahead, read_footer
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
 from ticklake.lake.store import Fetched, Store, Transfer
 from ticklake.lake.times import within
@@ -168,6 +169,10 @@ class Lake:
         """
         return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key)))
 
+    def one_look(self) -> AbstractContextManager[None]:
+        """Return a block in which scans are planned together: a file is looked at once for all of them."""
+        return self._ticks.one_look()
+
     def forget(self) -> None:
         """Drop the footers and instrument lists that are kept, so that what comes next reads them anew."""
         self._ticks.forget()
@@ -262,7 +267,22 @@ class Scan:
         scan._planned = replace(plan, window=window), footers
         return scan
 
-    def batches(self, *, max_in_flight_bytes: int = DEFAULT_IN_FLIGHT_BYTES) -> Generator[SourceBatch]:
+    def part(self, window: Window) -> Scan:
+        """Return a scan of a part of the window, planned of the same versions of the files.
+
+        Raises:
+            LakeError: This scan was not planned yet, and a footer could not be read.
+        """
+        plan, footers = self._plan()
+        days = candidate_days(window, self._files.slack)
+        known = {item.day: footer for item, footer in zip(plan.objects, footers, strict=True)}
+        part = Scan(self._files, self.key, self.data_type, window, self._declared)
+        part._planned = part._plan_of([(day, known.get(day)) for day in days])
+        return part
+
+    def batches(
+        self, *, max_in_flight_bytes: int = DEFAULT_IN_FLIGHT_BYTES, decoders: int = DECODERS
+    ) -> Generator[SourceBatch]:
         """Yield the row groups that hold rows of the window, in the order of days and positions.
 
         Rows outside the window are not taken out, nor are rows brought in the order of `ts_init`: a batch's
@@ -271,6 +291,7 @@ class Scan:
         Args:
             max_in_flight_bytes: Bound on the bytes fetched and decoded ahead of the consumer. One row group
                 is always under way, however large it is.
+            decoders: Threads that decode ahead of the consumer; with 0 it decodes what it takes itself.
 
         Raises:
             ObjectChangedError: A file was overwritten while it was being read; read again from the start.
@@ -278,7 +299,7 @@ class Scan:
             LakeError: A file could not be read.
         """
         plan, footers = self._plan()
-        yield from self._read(plan, footers, max_in_flight_bytes)
+        yield from self._read(plan, footers, max_in_flight_bytes, decoders)
 
     def to_table(self, *, on_hole: Literal["stop", "skip"] = "stop") -> pa.Table:
         """Return the rows of the window in the order of `ts_init`, stable, with the source's columns.
@@ -307,7 +328,7 @@ class Scan:
         empty = pa.schema([schema.field(name) for name in dialect.columns]).empty_table()
         parts = [
             within(batch.table, batch.dialect, self.window)
-            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES)
+            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, DECODERS)
         ]
         try:
             table = pa.concat_tables([empty, *parts], promote_options="default")
@@ -339,7 +360,7 @@ class Scan:
         )
 
     def _read(
-        self, plan: ScanPlan, footers: tuple[Footer, ...], max_in_flight_bytes: int
+        self, plan: ScanPlan, footers: tuple[Footer, ...], max_in_flight_bytes: int, decoders: int
     ) -> Generator[SourceBatch]:
         objects = list(zip(plan.objects, footers, strict=True))
         try:
@@ -349,6 +370,7 @@ class Scan:
                 window=self.window,
                 slack=self._files.slack,
                 max_in_flight_bytes=max_in_flight_bytes,
+                decoders=decoders,
             )
         except ObjectChangedError as exc:
             self._files.forget(exc.url)
@@ -369,7 +391,10 @@ class Scan:
                 for day in days
             )
         )
-        pairs = list(zip(days, found, strict=True))
+        return self._plan_of(list(zip(days, found, strict=True)))
+
+    def _plan_of(self, pairs: Sequence[tuple[dt.date, Footer | None]]) -> tuple[ScanPlan, tuple[Footer, ...]]:
+        """Return the plan by the footers of the days that can hold rows of the window."""
         present = [(day, footer) for day, footer in pairs if footer is not None]
         own = set(self.window.days)
         planned = [self._plan_object(day, footer) for day, footer in present]

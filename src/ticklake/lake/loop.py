@@ -1,28 +1,29 @@
 """One event loop in a thread of its own: where requests run, whatever thread waits for them.
 
 The public API is synchronous. Requests are coroutines all the same, because those can be cancelled at once:
-a thread that waits for a socket cannot.
+a thread that waits for a socket cannot. Who works in several threads stops them with a `Stop`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
 from ticklake.errors import LakeError
 
-__all__ = ["gather", "run", "settle", "start", "wait"]
+__all__ = ["TICK", "Stop", "Stopped", "gather", "run", "settle", "start", "wait"]
 
-# Seconds between looks at a pending interrupt.
-_TICK = 0.2
+TICK = 0.2
+"""Seconds between looks at a pending interrupt."""
 
 # How long the end of the process waits for obstore's threads, at most.
 _GRACE = 1.0
@@ -75,18 +76,80 @@ class _LoopThread:
 _THREAD = _LoopThread()
 
 
+class Stopped(Exception):  # noqa: N818 (no error: nothing failed)
+    """Work was told to stop; meant for whoever told it, and for nobody else."""
+
+
+class Stop:
+    """Ends work in other threads: an interrupt (Ctrl-C) and the end of `run` reach the main thread alone.
+
+    May be used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._under_way: set[Future[Any]] = set()
+
+    def call[T](self, work: Callable[[], T]) -> T:
+        """Do work that can be stopped, in this thread.
+
+        Raises:
+            Stopped: It was, at a `start` or while it waited.
+        """
+        context = contextvars.copy_context()
+        context.run(_STOP.set, self)
+        return context.run(work)
+
+    def stop(self) -> None:
+        """Cancel the requests of that work and let it start no others."""
+        with self._lock:
+            self._stopped = True
+            under_way = [*self._under_way]
+        for future in under_way:
+            future.cancel()
+
+    def check(self) -> None:
+        """Return if work may go on.
+
+        Raises:
+            Stopped: It may not.
+        """
+        if self._stopped:
+            raise Stopped
+
+    def adopt(self, future: Future[Any]) -> None:
+        """Have a request cancelled as well."""
+        with self._lock:
+            if not self._stopped:
+                self._under_way.add(future)
+        if self._stopped:
+            future.cancel()
+        future.add_done_callback(self._under_way.discard)
+
+
+_STOP: contextvars.ContextVar[Stop | None] = contextvars.ContextVar("ticklake-stop", default=None)
+
+
 def start[T](work: Coroutine[Any, Any, T]) -> Future[T]:
     """Start a coroutine on the loop; cancelling the future cancels the coroutine.
 
     Raises:
         LakeError: This process is the child of one that has used the loop (`os.fork`).
+        Stopped: The work that this belongs to was told to stop.
     """
+    stop = _STOP.get()
     try:
+        if stop is not None:
+            stop.check()
         loop = _THREAD.get()
-    except LakeError:
+    except (LakeError, Stopped):
         work.close()
         raise
-    return asyncio.run_coroutine_threadsafe(work, loop)
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    if stop is not None:
+        stop.adopt(future)
+    return future
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:
@@ -103,9 +166,17 @@ def wait[T](future: Future[T]) -> T:
 
     One that arrives just before a thread begins to wait does not wake it: Python acts on it at the next
     instruction, which is after the wait.
+
+    Raises:
+        Stopped: The work that this belongs to was told to stop.
     """
+    stop = _STOP.get()
+    if stop is not None:
+        stop.check()
     while not future.done():
-        futures.wait([future], timeout=_TICK)
+        futures.wait([future], timeout=TICK)
+        if stop is not None:
+            stop.check()
     return future.result()
 
 

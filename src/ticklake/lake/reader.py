@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,13 +26,15 @@ from ticklake.parquet.footers import read_footer as parse_footer
 from ticklake.parquet.structure import MAX_FOOTER, Structure, placed
 from ticklake.types import ByteRange, Window
 
-__all__ = ["FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
+__all__ = ["DECODERS", "FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
 
 FOOTER_GUESS = 64 * 1024
 """What the first request asks for: enough for the footer of most files, and all of a small one."""
 
 _ENCRYPTED = b"PARE"
-_DECODERS = min(4, os.cpu_count() or 1)
+
+DECODERS = min(4, os.process_cpu_count() or 1)
+"""Threads in which a read decodes ahead by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,7 @@ def read_ahead(
     window: Window,
     slack: int,
     max_in_flight_bytes: int,
+    decoders: int,
 ) -> Generator[SourceBatch]:
     """Yield the planned row groups in order, while later ones are fetched and decoded.
 
@@ -186,6 +190,7 @@ def read_ahead(
         slack: The slack that it was planned with.
         max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet taken. One row
             group is always under way, however large it is.
+        decoders: Threads that decode ahead; with 0 a row group is decoded when it is taken.
 
     Raises:
         ObjectChangedError: An object was overwritten since its footer was read.
@@ -201,7 +206,8 @@ def read_ahead(
     )
     marks = watermarks([unit.group for unit in todo])
     unsaid = _UnsaidTimes(window, slack)
-    ahead = _ReadAhead(store, max_in_flight_bytes, Counter(key for unit in todo for key in unit.fetches))
+    users = Counter(key for unit in todo for key in unit.fetches)
+    ahead = _ReadAhead(store, max_in_flight_bytes, users, decoders)
     try:
         for watermark in marks:
             while todo and ahead.has_room_for(todo[0]):
@@ -291,15 +297,17 @@ class _UnsaidTimes:
 class _ReadAhead:
     """Row groups under way, in order. All its bookkeeping happens in the consumer's thread."""
 
-    def __init__(self, store: Store, max_bytes: int, users: Counter[tuple[str, ByteRange]]) -> None:
+    def __init__(
+        self, store: Store, max_bytes: int, users: Counter[tuple[str, ByteRange]], decoders: int
+    ) -> None:
         self._store = store
         self._max_bytes = max_bytes
         self._bytes = 0
         # How many row groups still need a request: neighbours share one, and it is made once.
         self._users = users
         self._fetches: dict[tuple[str, ByteRange], Future[Fetched]] = {}
-        self._units: deque[tuple[_Unit, Future[pa.Table]]] = deque()
-        self._pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="ticklake-decode")
+        self._units: deque[tuple[_Unit, Callable[[], pa.Table]]] = deque()
+        self._pool = ThreadPoolExecutor(decoders, thread_name_prefix="ticklake-decode") if decoders else None
 
     def has_room_for(self, unit: _Unit) -> bool:
         new = sum(key[1].length for key in unit.fetches if key not in self._fetches)
@@ -312,13 +320,17 @@ class _ReadAhead:
                 self._fetches[path, wanted] = start(self._store.read_range(wanted, path, unit.footer.version))
                 self._bytes += wanted.length
         fetches = [self._fetches[key] for key in unit.fetches]
-        self._units.append((unit, self._pool.submit(_decode, unit, fetches)))
+        if self._pool is None:
+            decoded = partial(_decode, unit, fetches)
+        else:
+            decoded = partial(wait, self._pool.submit(_decode, unit, fetches))
+        self._units.append((unit, decoded))
         self._bytes += unit.group.decoded_bytes
 
     def next(self) -> tuple[_Unit, pa.Table]:
         """Wait for the first row group under way."""
-        unit, table = self._units[0]
-        return unit, wait(table)
+        unit, decoded = self._units[0]
+        return unit, decoded()
 
     def release(self) -> None:
         """Forget the first row group, and what was fetched for it last."""
@@ -334,12 +346,13 @@ class _ReadAhead:
         """Stop everything under way: requests at once, decoding at the end of the row group at hand."""
         for fetch in self._fetches.values():
             fetch.cancel()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]]) -> pa.Table:
     columns = list(unit.plan.dialect.columns)
-    table = unit.footer.decode(unit.group.index, columns, [fetch.result() for fetch in fetches])
+    table = unit.footer.decode(unit.group.index, columns, [wait(fetch) for fetch in fetches])
     _check_times(unit, table)
     return without_views(table.select(columns).replace_schema_metadata(None))
 
