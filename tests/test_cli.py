@@ -500,6 +500,16 @@ def test_offline_and_refresh_exclude_each_other(tmp_path):
     assert "refresh" in done.stderr
 
 
+def test_the_number_of_jobs_changes_nothing_and_is_checked(real_lake, tmp_path):
+    reports = []
+    for jobs in (1, 3):
+        done = ticklake(*flags(real_lake, tmp_path / f"{jobs}", "--json", "--jobs", jobs))
+        reports.append(json.loads(done.stdout))
+        del reports[-1]["seconds"]
+    assert reports[0] == reports[1]
+    assert "--jobs" in ticklake(*flags(tmp_path, tmp_path, "--jobs", 0), code=2, cwd=tmp_path).stderr
+
+
 def test_the_dialect_of_the_docs_is_read_as_declared_there(tmp_path):
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "dialects.md").read_text(), re.DOTALL)
     (tmp_path / "run.yaml").write_text(text)
