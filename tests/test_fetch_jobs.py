@@ -433,6 +433,8 @@ def plan_of(days: int, groups: int, *, late: int = 0) -> tuple[ScanPlan, tuple[W
                     for number, (a, b) in enumerate(pairwise(edges))
                 ),
                 (),
+                None,
+                None,
             )
         )
     window = Window(START, START + days * DAY)
