@@ -50,7 +50,7 @@ __all__ = ["Conversion", "Converter", "convert"]
 type OnBadRow = Literal["fail", "quarantine"]
 
 # Rows worked on at once: bounds the memory above what comes in and goes out.
-_TRADE_ROWS = 65_536
+_TRADE_ROWS = 131_072
 _BOOK_ROWS = 16_384
 # A snapshot is 1 + 2N delta rows of this many bytes, so that deep books are worked on in fewer rows.
 _BOOK_BYTES = 16 * 1024 * 1024
@@ -223,13 +223,14 @@ class Converter:
         url: str | None,
     ) -> list[pa.RecordBatch]:
         self.counts.read += batch.num_rows
-        rows = np.arange(first_row, first_row + batch.num_rows)
+        rows = _Positions(first_row, batch.num_rows)
         if window is not None:
             inside = times.within(window, undated)
             kept = int(np.count_nonzero(inside))
             self.counts.outside += batch.num_rows - kept
             if kept < batch.num_rows:
-                batch, times, rows = _pick(batch, inside), times.pick(inside), rows[inside]
+                rows = _Positions(first_row, batch.num_rows, inside)
+                batch, times = _pick(batch, inside), times.pick(inside)
         if batch.num_rows == 0:
             return []
         verdict = Verdict(batch.num_rows)
@@ -243,9 +244,9 @@ class Converter:
         canonical = pa.RecordBatch.from_arrays(columns, schema=self._canonical_schema)
         if verdict.any_bad:
             if self._on_bad_row == "fail":
-                raise verdict.error(batch, rows, spec=self.spec, data_type=self.data_type, url=url)
+                raise verdict.error(batch, rows.all(), spec=self.spec, data_type=self.data_type, url=url)
             self.counts.quarantined += verdict.counts()
-            self._bad.append((verdict.quarantine(batch, rows, times.init, url), undated or 0))
+            self._bad.append((verdict.quarantine(batch, rows.all(), times.init, url), undated or 0))
             canonical = canonical.filter(pa.array(verdict.good))
             notes = {note: mask & verdict.good for note, mask in notes.items()}
         self.counts.notes += {note: int(np.count_nonzero(mask)) for note, mask in notes.items()}
@@ -255,14 +256,14 @@ class Converter:
         return [canonical]
 
     def _trades(
-        self, batch: pa.RecordBatch, dialect: TradesDialect, times: _Times, rows: Ints, verdict: Verdict
+        self, batch: pa.RecordBatch, dialect: TradesDialect, times: _Times, rows: _Positions, verdict: Verdict
     ) -> tuple[list[pa.Array], dict[Note, Mask]]:
         price, faults = to_raw(batch.column(dialect.price), self.spec.price_precision, PRICE_MAX)
         verdict.flag_faults(faults, dialect.price, is_price=True)
         size, faults = to_raw(batch.column(dialect.size), self.spec.size_precision, SIZE_MAX)
         verdict.flag_faults(faults, dialect.size, is_price=False)
         if dialect.trade_id is None:
-            ids = derived_trade_ids(times.event, rows)
+            ids = derived_trade_ids(times.event, rows.all())
         else:
             ids = text(batch.column(dialect.trade_id))
             if (unusable := unusable_ids(ids)) is not None:
@@ -285,6 +286,19 @@ class Converter:
     ) -> tuple[list[pa.Array], dict[Note, Mask]]:
         prices, sizes, notes = books.snapshots(batch, dialect, self.spec, verdict)
         return [*times.arrays(), prices, sizes], notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """Where the rows of a batch stand in the source file: worked out for the few that are asked about it."""
+
+    first: int
+    rows: int
+    picked: Mask | None = None
+
+    def all(self) -> Ints:
+        positions = np.arange(self.first, self.first + self.rows)
+        return positions if self.picked is None else positions[self.picked]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ type Floats = npt.NDArray[np.floating[Any]]
 type Faults = npt.NDArray[np.uint8]
 type Mask = npt.NDArray[np.bool_]
 
+_MAX_INT = 2**63 - 1
+
 MAX_NANOS = 2**63 - 2
 """The last nanosecond that a window can hold (its end is exclusive and a signed 64-bit integer)."""
 
@@ -155,7 +157,7 @@ def floats_to_raw(values: Floats, precision: int, limit: int) -> tuple[Ints, Fau
     10**-precision. Where multiples lie closer than floats do, the shortest decimal text that reads back as
     the same float decides, which is the number as it was once written.
     """
-    raw = np.empty((len(values), 2), np.int64)
+    raw = _unwritten(len(values))
     faults = np.zeros(len(values), np.uint8)
     scale = 10.0**precision
     top = min(limit * scale, _dense(values.dtype))
@@ -238,7 +240,14 @@ def _shortest(values: Floats, precision: int) -> Ints:
 
 
 def _pack(ticks: Ints, zeros: int, out: Ints) -> None:
-    """Write `ticks * 10**zeros` as 128-bit integers; `ticks` below 2**53 in magnitude."""
+    """Write `ticks * 10**zeros` as 128-bit integers; `ticks` not negative and below 2**53."""
+    # Without the twos of the factor the product mostly fits 64 bits, and shifts make two words of it.
+    odd = 5**zeros
+    if ticks.max(initial=0) <= _MAX_INT // odd:
+        product = ticks * odd
+        np.left_shift(product, zeros, out=out[:, 0])
+        np.right_shift(product, 64 - zeros, out=out[:, 1])
+        return
     factor = 10**zeros
     low = ticks.view(np.uint64) * np.uint64(factor)  # modulo 2**64
     out[:, 0] = low.view(np.int64)
@@ -249,13 +258,18 @@ def _pack(ticks: Ints, zeros: int, out: Ints) -> None:
     out[:, 1] = np.rint(high)
 
 
+def _unwritten(rows: int) -> Ints:
+    """Return room for 128-bit pairs, from Arrow's pool: what batches before left there is warm."""
+    return np.ndarray((rows, 2), np.int64, pa.allocate_buffer(16 * rows))
+
+
 def _integers_to_raw(column: pa.Array, limit: int) -> tuple[Ints, Faults]:
     values = column.fill_null(0).to_numpy(zero_copy_only=False)
     faults = np.zeros(len(values), np.uint8)
     faults[values > limit] = Fault.OUT_OF_RANGE
     faults[values < 0] = Fault.NEGATIVE
     faults[values == 0] = Fault.ZERO
-    raw = np.empty((len(values), 2), np.int64)
+    raw = _unwritten(len(values))
     _pack(np.where(faults == Fault.NONE, values, 0).astype(np.int64), DECIMAL_SCALE, raw)
     return raw, faults
 
@@ -297,12 +311,16 @@ def times_to_nanos(column: pa.Array, nanos_per_unit: int) -> tuple[Ints, Mask, M
         The times, which of them are null, and which lie before 1970 or after `MAX_NANOS`; the times of the
         latter two are 0.
     """
-    null = _mask(column.is_null())
+    null = outside = np.zeros(len(column), np.bool_)
     if pt.is_timestamp(column.type):
         column = column.view(pa.int64())
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
-    outside = (values < 0) | (values > MAX_NANOS // nanos_per_unit)
-    if outside.any():
+    if column.null_count:
+        null = _mask(column.is_null())
+        column = column.fill_null(0)
+    values = column.to_numpy(zero_copy_only=False)
+    last = MAX_NANOS // nanos_per_unit
+    if values.min(initial=0) < 0 or values.max(initial=0) > last:
+        outside = (values < 0) | (values > last)
         values = np.where(outside, 0, values)
     values = values.astype(np.int64, copy=False)
     return (values if nanos_per_unit == 1 else values * nanos_per_unit), null, outside
@@ -316,16 +334,26 @@ def sides(column: pa.Array, buy: frozenset[str], sell: frozenset[str]) -> npt.ND
         buy: The values that mean an aggressive buyer, as case-folded text.
         sell: The values that mean an aggressive seller.
     """
-    encoded = column if pt.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = column if pt.is_dictionary(column.type) else _encoded(column)
     values = pc.ascii_lower(encoded.dictionary.cast(pa.string()))
     # The last entry stands for a null, whose index is -1.
     meaning = np.zeros(len(values) + 1, np.int8)
     meaning[:-1][_mask(pc.is_in(values, pa.array(sorted(buy), pa.string())))] = 1
     meaning[:-1][_mask(pc.is_in(values, pa.array(sorted(sell), pa.string())))] = 2
-    # Polars numbers its categories without sign.
-    indices = encoded.indices.cast(pa.int64()).fill_null(-1)
+    indices = encoded.indices
+    if indices.null_count:
+        # Polars numbers its categories without sign.
+        indices = indices.cast(pa.int64()).fill_null(-1)
     codes: npt.NDArray[np.int8] = meaning[indices.to_numpy(zero_copy_only=False)]
     return codes
+
+
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    """Return a plain column with a dictionary: of all values that there can be, where they are few."""
+    if column.type not in (pa.int8(), pa.uint8()):
+        return column.dictionary_encode()
+    values = pa.array(np.arange(256, dtype=np.uint8)).view(column.type)
+    return pa.DictionaryArray.from_arrays(column.view(pa.uint8()), values)
 
 
 def text(column: pa.Array) -> pa.Array:
