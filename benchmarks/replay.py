@@ -15,7 +15,6 @@ from benchmarks.harness import Route, Samples, in_turns
 from benchmarks.inputs import KEY, MIDNIGHT, NAUTILUS_ID, lake_urls, make_lake, request
 from benchmarks.results import Result, Table, table
 from benchmarks.scale import Scale
-from ticklake.catalog.writer import ROW_GROUP_ROWS
 from ticklake.config import EngineConfig
 from ticklake.types import NANOS_PER_DAY
 
@@ -28,13 +27,14 @@ _KINDS = ("trades", "order_book_deltas", "order_book_depths")
 class _Shape:
     """How a catalog's day is stored, and replayed."""
 
-    group_rows: int = ROW_GROUP_ROWS
+    group_rows: int | None = None  # as the catalog has it
     files: int = 1
     chunk_size: int | None = EngineConfig().chunk_size
 
     def __str__(self) -> str:
         chunk = f"{self.chunk_size:,}" if self.chunk_size else "none"
-        return f"{self.group_rows:,} / {self.files} / {chunk}"
+        rows = f"{self.group_rows:,}" if self.group_rows else "default"
+        return f"{rows} / {self.files} / {chunk}"
 
 
 _DEFAULT = _Shape()

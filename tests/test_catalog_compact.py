@@ -129,7 +129,7 @@ def test_rows_of_many_row_groups_stay_in_groups_of_the_same_size(tmp_path: Path)
     compact(catalog)
     (file,) = catalog.files(*PLACE)
     groups = pq.read_metadata(file.path)
-    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [262_144, 262_144, 75_712]
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [131_072] * 4 + [75_712]
     assert pq.read_table(file.path).equals(pa.concat_tables(tables))
 
 

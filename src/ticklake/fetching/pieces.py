@@ -26,7 +26,7 @@ from ticklake.types import CatalogType, Window
 __all__ = ["PieceWriter", "Published", "RowsLostError"]
 
 
-_QUEUED_BYTES = 32 * 1024 * 1024
+_QUEUED_BYTES = 16 * 1024 * 1024
 """Bytes that may wait for an encoder: enough to keep it busy. A batch that is larger is waited for."""
 
 _LAST_OF_SNAPSHOT = 128

@@ -19,13 +19,15 @@ from ticklake.fetching.pieces import PieceWriter, Published, RowsLostError
 from ticklake.fetching.planning import UnitPlan, plan_unit
 from ticklake.lake import Lake, Scan
 from ticklake.lake.lake import DEFAULT_IN_FLIGHT_BYTES
-from ticklake.lake.reader import DECODERS
 from ticklake.types import Window, subtract_windows
 
 __all__ = ["RESTARTS", "Outcome", "Reader", "bytes_per_row"]
 
 RESTARTS = 3
 """How often what is made of a file is made again, because the file was overwritten meanwhile."""
+
+_DECODERS = 1
+"""Threads that decode: one keeps ahead of the encoder, and of each more the allocator keeps some 30 MB."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ class _Share:
         return cls(
             DEFAULT_IN_FLIGHT_BYTES // jobs,
             1 / jobs if jobs <= cores else 0,
-            DECODERS if jobs == 1 else min(DECODERS, max(0, cores // jobs - 1)),
+            _DECODERS if jobs == 1 else min(_DECODERS, max(0, cores // jobs - 1)),
         )
 
 

@@ -42,8 +42,8 @@ __all__ = ["DEFAULT_IN_FLIGHT_BYTES", "Lake", "Scan"]
 _DEFAULT_STORAGE = StorageConfig()
 _MAX_LIST = 64 * 1024 * 1024  # bytes of an instrument list: some hundred thousand instruments
 
-DEFAULT_IN_FLIGHT_BYTES = 256 * 1024 * 1024
-"""How much a scan fetches and decodes ahead of its consumer."""
+DEFAULT_IN_FLIGHT_BYTES = 64 * 1024 * 1024
+"""How much a scan fetches and decodes ahead of its consumer: nine row groups of 100,000 trades."""
 
 
 class Lake:
@@ -289,8 +289,8 @@ class Scan:
         watermark tells what can still come. Closing the iterator stops everything that is under way.
 
         Args:
-            max_in_flight_bytes: Bound on the bytes fetched and decoded ahead of the consumer. One row group
-                is always under way, however large it is.
+            max_in_flight_bytes: Bound on the bytes fetched and decoded ahead of the consumer. Besides the row
+                group that it has, one is always under way, however large it is.
             decoders: Threads that decode ahead of the consumer; with 0 it decodes what it takes itself.
 
         Raises:

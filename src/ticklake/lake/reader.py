@@ -188,8 +188,8 @@ def read_ahead(
         objects: What to read, with the footers that the plans were made from.
         window: The window that it was planned for.
         slack: The slack that it was planned with.
-        max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet taken. One row
-            group is always under way, however large it is.
+        max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet let go of.
+            Besides the row group that the consumer has, one is always under way, however large it is.
         decoders: Threads that decode ahead; with 0 a row group is decoded when it is taken.
 
     Raises:
@@ -311,7 +311,7 @@ class _ReadAhead:
 
     def has_room_for(self, unit: _Unit) -> bool:
         new = sum(key[1].length for key in unit.fetches if key not in self._fetches)
-        return not self._units or self._bytes + new + unit.group.decoded_bytes <= self._max_bytes
+        return len(self._units) < 2 or self._bytes + new + unit.group.decoded_bytes <= self._max_bytes
 
     def begin(self, unit: _Unit) -> None:
         """Start to fetch and decode a row group."""
