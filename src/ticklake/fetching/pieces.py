@@ -20,7 +20,7 @@ from ticklake.conversion import ConversionCounts, Converter, Note, Reason, Repea
 from ticklake.errors import ConversionError
 from ticklake.fetching.model import Piece
 from ticklake.fetching.planning import UnitPlan
-from ticklake.lake import ObjectPlan, RowGroupPlan, Scan
+from ticklake.lake import ObjectPlan, Scan
 from ticklake.types import CatalogType, Window
 
 __all__ = ["PieceWriter", "Published", "RowsLostError"]
@@ -230,12 +230,13 @@ class PieceWriter:
     def _provenance(self, window: Window, rows: int, bad: list[pa.Table], quarantine: str) -> Provenance:
         notes = self._notes[len(self.published)] + self._repeats.counts()
         reasons = Counter(reason for table in bad for reason in table["reason"].to_pylist())
-        groups = [(found, _groups(found, window)) for found in self._scan.plan().objects]
-        read = sum(group.rows for _, met in groups for group in met)
-        sources = [found for found, met in groups if met]
+        objects = self._scan.plan().objects
+        looked_at = [sum(group.rows_for(window) for group in found.row_groups) for found in objects]
+        read = sum(looked_at)
+        sources = [found for found, count in zip(objects, looked_at, strict=True) if count]
         if not sources:
             near = {day.toordinal() + side for day in window.days for side in (-1, 0, 1)}
-            sources = [found for found, _ in groups if found.day.toordinal() in near]
+            sources = [found for found in objects if found.day.toordinal() in near]
         return replace(
             self._unit.origin,
             sources=tuple(_source(found) for found in sources),
@@ -265,10 +266,3 @@ class PieceWriter:
 def _source(found: ObjectPlan) -> Source:
     source = found.source
     return Source(source.url, source.etag, source.size, source.rows)
-
-
-def _groups(found: ObjectPlan, window: Window) -> list[RowGroupPlan]:
-    """Return the row groups that may have rows of a window."""
-    return [
-        group for group in found.row_groups if group.least < window.end and group.greatest >= window.start
-    ]

@@ -1,10 +1,16 @@
-"""From the bytes of a row group to a table: pages are checked and limited, then pyarrow decodes them."""
+"""From the bytes of a row group to a table: pages are checked and limited, then pyarrow decodes them.
+
+Some rows are decoded from the pages that hold them: pyarrow is given a small file of those pages, made in
+memory, to which everything applies that applies to a file of somebody else.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Buffer, Iterable, Sequence
+from collections.abc import Buffer, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,19 +18,47 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from ticklake.errors import CorruptObjectError
-from ticklake.lake.store import Fetched
-from ticklake.parquet.structure import MAX_ROW_GROUP_BYTES, Expansion, RowGroup, expansion, too_large
+from ticklake.parquet.excerpt import Excerpt, footer_of
+from ticklake.parquet.footers import MAGIC, read_footer
+from ticklake.parquet.pageindex import Page, check_pages
+from ticklake.parquet.structure import (
+    MAX_ROW_GROUP_BYTES,
+    Expansion,
+    RowGroup,
+    Structure,
+    expansion,
+    page_headers,
+    too_large,
+)
 from ticklake.types import ByteRange
 
-__all__ = ["SparseFile", "decode"]
+__all__ = ["SparseFile", "decode", "decode_rows", "pages_of"]
 
 _WIDTH = 8  # bytes in memory of a value that has no length of its own; text comes on top
+
+
+class Piece(Protocol):
+    """Bytes, and where in a file they stand."""
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+
+    @property
+    def range(self) -> ByteRange:
+        """Where they stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    data: memoryview
+    range: ByteRange
 
 
 class SparseFile(io.RawIOBase):
     """A file of which only some ranges are there; reading elsewhere is an error, never zeros."""
 
-    def __init__(self, size: int, pieces: Sequence[Fetched]) -> None:
+    def __init__(self, size: int, pieces: Sequence[Piece]) -> None:
         super().__init__()
         self._size = size
         self._pieces = sorted(pieces, key=lambda piece: piece.range)
@@ -89,9 +123,135 @@ def decode(
     Raises:
         CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
     """
-    names = None if columns is None else list(columns)
+    return _decode(file, metadata, group, index, None if columns is None else list(columns), index)
+
+
+def decode_rows(
+    file: SparseFile,
+    structure: Structure,
+    index: int,
+    pages: Mapping[int, Sequence[Page]],
+    rows: range,
+    *,
+    by_index: bool,
+) -> pa.Table:
+    """Return columns of some rows of a row group.
+
+    Args:
+        file: The file, with all bytes of those pages and of the dictionaries before them.
+        structure: What its footer says.
+        index: Number of the row group.
+        pages: By the number of the column, neighbouring pages that have those rows. No column is nested.
+        rows: Positions in the row group.
+        by_index: Whether the pages are known from a page index, and to be held against what they say.
+
+    Raises:
+        CorruptObjectError: They cannot be decoded, are not what footer or page index say, or are beyond a
+            limit.
+    """
+    group = structure.row_groups[index]
+    spans: dict[tuple[int, int], list[int]] = {}
+    for column, mine in pages.items():
+        spans.setdefault((mine[0].first_row, mine[-1].end_row), []).append(column)
+    found: dict[str, pa.ChunkedArray] = {}
+    size = 0
+    for (start, end), columns in spans.items():
+        try:
+            small = _SmallFile.of(file, structure, group, {column: pages[column] for column in columns})
+        except OSError as exc:
+            raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
+        if by_index:
+            small.check({column: pages[column] for column in columns})
+        table = small.decode(columns, index)
+        size += table.nbytes
+        if size > MAX_ROW_GROUP_BYTES:
+            raise too_large(index, size)
+        if table.num_rows != end - start:
+            raise CorruptObjectError(f"row group {index} has other rows in its pages than they say")
+        table = table.slice(rows.start - start, len(rows))
+        found |= zip(table.column_names, table.columns, strict=True)
+    return pa.table(found)
+
+
+def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]:
+    """Return the data pages of a column that is not nested, as their headers tell.
+
+    Returns:
+        None where they do not have the rows of the row group, or do not lie one after the other behind a
+        dictionary: what is wrong with them is for those to tell who decode all.
+
+    Raises:
+        CorruptObjectError: A page header is damaged or leads out of the column, or there are too many.
+    """
+    chunk = group.chunk(column)
+    found: list[Page] = []
+    row, position = 0, chunk.first_page
+    for page in page_headers(chunk, lambda wanted: bytes(file.view(wanted))):
+        if page.is_dictionary and page.range == ByteRange(chunk.range.start, chunk.first_page):
+            continue
+        if page.range.start != position or page.values <= 0:
+            return ()
+        found.append(Page(page.range, row, page.values))
+        row, position = row + page.values, page.range.end
+    return tuple(found) if row == group.rows else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _SmallFile:
+    """A file of one row group, made of pages of another file; columns without pages have no bytes."""
+
+    file: SparseFile
+    metadata: pq.FileMetaData
+    group: RowGroup
+
+    @classmethod
+    def of(
+        cls, file: SparseFile, structure: Structure, group: RowGroup, pages: Mapping[int, Sequence[Page]]
+    ) -> _SmallFile:
+        excerpts: dict[int, Excerpt] = {}
+        pieces: list[_Piece] = []
+        position = len(MAGIC)
+        rows = 0
+        for column, mine in pages.items():
+            chunk, start = group.chunk(column), position
+            rows = mine[-1].end_row - mine[0].first_row
+            dictionary = ByteRange(chunk.range.start, chunk.first_page)
+            for wanted in (dictionary, ByteRange(mine[0].range.start, mine[-1].range.end)):
+                if wanted.length:
+                    end = position + wanted.length
+                    pieces.append(_Piece(memoryview(file.view(wanted)), ByteRange(position, end)))
+                    position = end
+            excerpts[column] = Excerpt(chunk, ByteRange(start, position), start + dictionary.length)
+        made = footer_of(structure.encoded, group.columns, excerpts, rows)
+        tail = made + len(made).to_bytes(4, "little") + MAGIC
+        end = position + len(tail)
+        pieces.append(_Piece(memoryview(tail), ByteRange(position, end)))
+        return cls(SparseFile(end, pieces), read_footer(tail), Structure.parse(made).row_groups[0])
+
+    def check(self, pages: Mapping[int, Sequence[Page]]) -> None:
+        """Hold page headers against what a page index said."""
+        for column, expected in pages.items():
+            chunk = self.group.chunk(column)
+            shift = chunk.first_page - expected[0].range.start
+            check_pages(chunk, expected, shift, lambda wanted: bytes(self.file.view(wanted)))
+
+    def decode(self, columns: Sequence[int], index: int) -> pa.Table:
+        """Return all there is; `index` is the number of the row group in the other file."""
+        names = [self.metadata.schema.column(column).path for column in columns]
+        return _decode(self.file, self.metadata, self.group, 0, names, index)
+
+
+def _decode(
+    file: SparseFile,
+    metadata: pq.FileMetaData,
+    group: RowGroup,
+    index: int,
+    names: list[str] | None,
+    number: int,
+) -> pa.Table:
+    """Decode row group `index` of a file, which errors call `number`."""
     try:
-        at_a_time = _rows_at_a_time(file, metadata, group, index, names)
+        at_a_time = _rows_at_a_time(file, metadata, group, index, names, number)
         with pq.ParquetFile(
             file, metadata=metadata, pre_buffer=False, page_checksum_verification=True
         ) as parquet:
@@ -99,19 +259,26 @@ def decode(
             if at_a_time is None:
                 table = parquet.read_row_group(index, columns=names, use_threads=False)
             else:
-                table = _limited(parquet.iter_batches(at_a_time, [index], names, use_threads=False), index)
+                table = _limited(parquet.iter_batches(at_a_time, [index], names, use_threads=False), number)
         _check_text(table)
     except CorruptObjectError:
         raise
     except (pa.ArrowException, OSError) as exc:
-        raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
+        raise CorruptObjectError(f"row group {number} cannot be decoded: {exc}") from exc
     if table.num_rows != group.rows:
-        raise CorruptObjectError(f"row group {index} has {table.num_rows} rows, the footer says {group.rows}")
+        raise CorruptObjectError(
+            f"row group {number} has {table.num_rows} rows, the footer says {group.rows}"
+        )
     return table
 
 
 def _rows_at_a_time(
-    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, names: Sequence[str] | None
+    file: SparseFile,
+    metadata: pq.FileMetaData,
+    group: RowGroup,
+    index: int,
+    names: Sequence[str] | None,
+    called: int,
 ) -> int | None:
     """Check what decoding will take; return how many rows may be decoded at once, None for all of them."""
     schema = metadata.schema
@@ -123,16 +290,16 @@ def _rows_at_a_time(
         chunk = group.chunk(number)
         decoded += chunk.values * max(column.length, _WIDTH)
         if decoded > MAX_ROW_GROUP_BYTES:
-            raise too_large(index, decoded)
+            raise too_large(called, decoded)
         pages = expansion(chunk, lambda wanted: bytes(file.view(wanted)))
         if pages.uncompressed > chunk.uncompressed:
             raise CorruptObjectError(
-                f"the pages of column {number} in row group {index} claim {pages.uncompressed:,} bytes, the "
+                f"the pages of column {number} in row group {called} claim {pages.uncompressed:,} bytes, the "
                 f"footer says {chunk.uncompressed:,}"
             )
         uncompressed += pages.uncompressed
         if uncompressed > MAX_ROW_GROUP_BYTES:
-            raise too_large(index, uncompressed)
+            raise too_large(called, uncompressed)
         if chunk.physical_type == "BYTE_ARRAY":
             named = _longest_named(file, metadata, index, column.path, pages)
             stretch += pages.stretch + pages.named * named

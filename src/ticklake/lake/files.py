@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
@@ -11,14 +12,19 @@ from weakref import WeakValueDictionary
 from ticklake.errors import ObjectChangedError
 from ticklake.lake.layout import Layout
 from ticklake.lake.loop import gather
-from ticklake.lake.reader import Footer, find_footer
+from ticklake.lake.reader import FOOTER_GUESS, Footer, find_footer
 from ticklake.lake.store import Store
-from ticklake.types import DataType, InstrumentKey
+from ticklake.types import ByteRange, DataType, InstrumentKey
 
 __all__ = ["TickFiles"]
 
 # How often a footer is begun again because the file was overwritten meanwhile.
 _RESTARTS = 3
+
+# How many footers of a data type tell how much the next one is asked for; and what that is at most.
+_SEEN = 16
+_MAX_GUESS = 256 * 1024
+_ROUND = 1_024
 
 
 class TickFiles:
@@ -40,9 +46,17 @@ class TickFiles:
         self._looked_at: set[tuple[str, ...]] | None = None
         # Of two that want a footer at once one reads it.
         self._reading: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        # How much of the end of files was needed.
+        self._needed: dict[DataType, deque[int]] = {}
 
     async def footer(
-        self, data_type: DataType, day: dt.date, key: InstrumentKey, *, is_pinned: Callable[[Footer], bool]
+        self,
+        data_type: DataType,
+        day: dt.date,
+        key: InstrumentKey,
+        *,
+        is_pinned: Callable[[Footer], bool],
+        index: Callable[[Footer], ByteRange | None],
     ) -> Footer | None:
         """Return the footer of a day's file, or None where there is no file; absence is not remembered.
 
@@ -52,21 +66,28 @@ class TickFiles:
             key: Of the file.
             is_pinned: Whether what is read by a kept footer will fail if the file is another version by now.
                 Otherwise the store is asked, as nothing else would notice.
+            index: Where the page index is that should be at hand too; it lies before the footer.
         """
         paths = self._layout.tick_paths(data_type, day, key)
         reading = self._reading.setdefault(paths, asyncio.Lock())
         async with reading:
             kept = self._footers.get(paths)
             looked_at = self._looked_at
-            if kept and looked_at is not None and paths in looked_at:
-                return kept
-            if kept and (is_pinned(kept) or await self.store.is_current(kept.path, kept.version)):
-                return kept
-            footer = await self._read(paths)
+            is_current = kept is not None and (
+                (looked_at is not None and paths in looked_at)
+                or is_pinned(kept)
+                or await self.store.is_current(kept.path, kept.version)
+            )
+            footer: Footer | None = None
+            if kept and is_current:
+                with suppress(ObjectChangedError):
+                    footer = await self._with_index(kept, index(kept))
+            if footer is None:
+                footer = await self._read(paths, data_type, index)
+                if footer is not None and looked_at is not None:
+                    looked_at.add(paths)
             if footer is not None:
                 self._footers[paths] = footer
-                if looked_at is not None:
-                    looked_at.add(paths)
             return footer
 
     @contextmanager
@@ -78,11 +99,36 @@ class TickFiles:
         finally:
             self._looked_at = None
 
-    async def _read(self, paths: tuple[str, ...]) -> Footer | None:
-        for _ in range(_RESTARTS):
-            with suppress(ObjectChangedError):  # between the two parts of a long footer
-                return await find_footer(self.store, paths)
-        return await find_footer(self.store, paths)
+    async def _read(
+        self, paths: tuple[str, ...], data_type: DataType, index: Callable[[Footer], ByteRange | None]
+    ) -> Footer | None:
+        seen = self._needed.setdefault(data_type, deque(maxlen=_SEEN))
+        guess = FOOTER_GUESS
+        # A file that is another version by now may have grown.
+        if seen and paths not in self._footers:
+            # An eighth more than any of them, as days differ.
+            guess = min(_MAX_GUESS, -(-max(seen) * 9 // 8 // _ROUND) * _ROUND)
+        for restarts in range(_RESTARTS, -1, -1):
+            try:
+                footer = await find_footer(self.store, paths, guess)
+                if footer is not None:
+                    place = index(footer)
+                    seen.append(
+                        footer.version.size - min(footer.start, place.start if place else footer.start)
+                    )
+                    footer = await self._with_index(footer, place)
+            except ObjectChangedError:  # between the parts of what is read
+                if not restarts:
+                    raise
+            else:
+                return footer
+        return None
+
+    async def _with_index(self, footer: Footer, place: ByteRange | None) -> Footer:
+        if place is None or footer.tail.range.covers(place):
+            return footer
+        missing = ByteRange(place.start, footer.tail.range.start)
+        return footer.extended(await self.store.read_range(missing, footer.path, footer.version))
 
     def forget(self, url: str | None = None) -> None:
         """Drop the footer of an object that is another version by now, or (None) of all."""

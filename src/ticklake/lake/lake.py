@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
 from ticklake.conversion.dialects import declaration, recognise
@@ -32,7 +31,7 @@ from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import DECODERS, Footer, SourceBatch, read_ahead, read_footer
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
 from ticklake.lake.store import Fetched, Store, Transfer
-from ticklake.lake.times import within
+from ticklake.lake.times import in_order, within
 from ticklake.lake.url import StoreUrl
 from ticklake.parquet.structure import placed
 from ticklake.types import ByteRange, DataType, InstrumentKey, Moment, Window, parse_day
@@ -277,7 +276,7 @@ class Scan:
         days = candidate_days(window, self._files.slack)
         known = {item.day: footer for item, footer in zip(plan.objects, footers, strict=True)}
         part = Scan(self._files, self.key, self.data_type, window, self._declared)
-        part._planned = part._plan_of([(day, known.get(day)) for day in days])
+        part._planned = part._plan_of([(_Planner(part._plan_object, day), known.get(day)) for day in days])
         return part
 
     def batches(
@@ -328,13 +327,13 @@ class Scan:
         empty = pa.schema([schema.field(name) for name in dialect.columns]).empty_table()
         parts = [
             within(batch.table, batch.dialect, self.window)
-            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, DECODERS)
+            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, DECODERS, only_inside=True)
         ]
         try:
             table = pa.concat_tables([empty, *parts], promote_options="default")
         except pa.ArrowInvalid as exc:
             raise self._no_single_table() from exc
-        return table.take(pc.sort_indices(table, sort_keys=[(dialect.time_column, "ascending")]))
+        return in_order(table, dialect)
 
     def _holes(self, plan: ScanPlan) -> MissingDataError:
         parts = [self.window.intersect(Window.of_day(day)) for day in plan.absent_days]
@@ -360,7 +359,13 @@ class Scan:
         )
 
     def _read(
-        self, plan: ScanPlan, footers: tuple[Footer, ...], max_in_flight_bytes: int, decoders: int
+        self,
+        plan: ScanPlan,
+        footers: tuple[Footer, ...],
+        max_in_flight_bytes: int,
+        decoders: int,
+        *,
+        only_inside: bool = False,
     ) -> Generator[SourceBatch]:
         objects = list(zip(plan.objects, footers, strict=True))
         try:
@@ -371,6 +376,7 @@ class Scan:
                 slack=self._files.slack,
                 max_in_flight_bytes=max_in_flight_bytes,
                 decoders=decoders,
+                only_inside=only_inside,
             )
         except ObjectChangedError as exc:
             self._files.forget(exc.url)
@@ -385,36 +391,33 @@ class Scan:
     def _make_plan(self) -> tuple[ScanPlan, tuple[Footer, ...]]:
         files = self._files
         days = candidate_days(self.window, files.slack)
+        planners = [_Planner(self._plan_object, day) for day in days]
         found = run(
             gather(
-                files.footer(self.data_type, day, self.key, is_pinned=partial(self._reads_data, day))
-                for day in days
+                files.footer(
+                    self.data_type, planner.day, self.key, is_pinned=planner.reads_data, index=planner.index
+                )
+                for planner in planners
             )
         )
-        return self._plan_of(list(zip(days, found, strict=True)))
+        return self._plan_of(list(zip(planners, found, strict=True)))
 
-    def _plan_of(self, pairs: Sequence[tuple[dt.date, Footer | None]]) -> tuple[ScanPlan, tuple[Footer, ...]]:
+    def _plan_of(
+        self, pairs: Sequence[tuple[_Planner, Footer | None]]
+    ) -> tuple[ScanPlan, tuple[Footer, ...]]:
         """Return the plan by the footers of the days that can hold rows of the window."""
-        present = [(day, footer) for day, footer in pairs if footer is not None]
+        present = [(planner, footer) for planner, footer in pairs if footer is not None]
         own = set(self.window.days)
-        planned = [self._plan_object(day, footer) for day, footer in present]
+        planned = [planner.plan(footer) for planner, footer in present]
         plan = ScanPlan(
             self.key,
             self.data_type,
             self.window,
             tuple(item for item, _ in planned),
-            tuple(day for day, footer in pairs if footer is None and day in own),
+            tuple(planner.day for planner, footer in pairs if footer is None and planner.day in own),
             tuple(note for _, notes in planned for note in notes),
         )
         return plan, tuple(footer for _, footer in present)
-
-    def _reads_data(self, day: dt.date, footer: Footer) -> bool:
-        """Whether a plan by this footer makes requests, all of which are pinned to the footer's version."""
-        try:
-            plan, _ = self._plan_object(day, footer)
-        except (SourceSchemaError, CorruptObjectError):
-            return False  # perhaps the file was mended
-        return bool(plan.ranges)
 
     def _plan_object(self, day: dt.date, footer: Footer) -> tuple[ObjectPlan, tuple[str, ...]]:
         try:
@@ -437,7 +440,46 @@ class Scan:
                 window=self.window,
                 slack=self._files.slack,
                 at_hand=footer.tail.range,
+                data=footer.tail.data,
             )
+
+
+type _Planned = tuple[ObjectPlan, tuple[str, ...]]
+
+
+class _Planner:
+    """Plans the reading of a day's file by the footers that are found one after the other.
+
+    Attributes:
+        day: The day.
+    """
+
+    def __init__(self, plan: Callable[[dt.date, Footer], _Planned], day: dt.date) -> None:
+        self._plan = plan
+        self.day = day
+        self._last: tuple[Footer, _Planned] | None = None
+
+    def plan(self, footer: Footer) -> _Planned:
+        """Return plan and notes."""
+        if self._last is None or self._last[0] is not footer:
+            self._last = footer, self._plan(self.day, footer)
+        return self._last[1]
+
+    def reads_data(self, footer: Footer) -> bool:
+        """Whether a plan by this footer makes requests, all of which are pinned to the footer's version."""
+        found = self._try(footer)
+        return found is not None and bool(found.ranges)
+
+    def index(self, footer: Footer) -> ByteRange | None:
+        """Return where the page index is that the plan is better off with."""
+        found = self._try(footer)
+        return None if found is None else found.index
+
+    def _try(self, footer: Footer) -> ObjectPlan | None:
+        try:
+            return self.plan(footer)[0]
+        except (SourceSchemaError, CorruptObjectError):
+            return None  # perhaps the file was mended; otherwise it is an error a moment later
 
 
 def _store(url: str | Path, storage: StorageConfig, transfer: Transfer) -> Store:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,10 @@ import pyarrow.types as pt
 from ticklake.conversion.dialects import Dialect, nanos
 from ticklake.errors import CorruptObjectError
 from ticklake.lake.objects import SourceObject
+from ticklake.lake.pages import ColumnPages, IndexedPages, PageTimes, place_of_index
 from ticklake.lake.times import check_day
 from ticklake.parquet.structure import MAX_ROW_GROUP_BYTES, RowGroup, Structure, too_large
-from ticklake.types import ByteRange, DataType, InstrumentKey, Window
+from ticklake.types import NANOS_PER_DAY, ByteRange, DataType, InstrumentKey, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,19 +49,23 @@ _MAX_NANOS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class RowGroupPlan:
-    """A row group that a window needs.
+    """A row group that a window needs, or a stretch of its rows, where a page index tells the times of pages.
 
     Attributes:
         index: Its number in the file.
-        rows: Its rows; the window may need fewer.
-        first_row: Position of its first row in the file.
-        time_min, time_max: Least and greatest `ts_init` by its statistics, both inclusive, in nanoseconds
-            since the epoch (UTC); None where the file does not say.
+        rows: Its rows, or those of the stretch; the window may need fewer.
+        first_row: Position of the first of them in the file.
+        time_min, time_max: Least and greatest `ts_init` by the statistics or the page index, both inclusive,
+            in nanoseconds since the epoch (UTC); None where the file does not say.
         least, greatest: Where `ts_init` can lie that counts, both inclusive: what the statistics say, or else
             anywhere, as far as it is near the file's day; a moment of that day where nothing of it is. The
             windows that meet it read the row group.
         decoded_bytes: About how many bytes the needed columns take in memory.
-        ranges: The needed column chunks, in order of position.
+        ranges: The needed column chunks or their pages, in order of position.
+        pages: The times of its pages, in order; none where no page index was looked at. That depends on the
+            file and the days of the window, not on what else the window needs.
+        stretch: Position of its rows in the row group; None where it is the whole row group.
+        parts: The pages of each needed column that have the stretch; none where it is the whole row group.
     """
 
     index: int
@@ -72,6 +77,15 @@ class RowGroupPlan:
     greatest: int
     decoded_bytes: int
     ranges: tuple[ByteRange, ...]
+    pages: tuple[PageTimes, ...] = ()
+    stretch: range | None = None
+    parts: tuple[ColumnPages, ...] = ()
+
+    def rows_for(self, window: Window) -> int:
+        """Return the rows that are looked at for a part of the window: those of its pages, or all."""
+        if self.least >= window.end or self.greatest < window.start:
+            return 0
+        return sum(page.rows for page in self.pages if page.meets(window)) if self.pages else self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +97,10 @@ class ObjectPlan:
         day: The UTC day that its rows are filed under.
         reach: Where `ts_init` of its rows can lie: in that day, and outside by the slack at most.
         dialect: What its columns mean.
-        row_groups: The row groups that the window needs, in file order; none if no row can be in it.
-        ranges: The requests: needed chunks that are not at hand yet, coalesced, in order of position.
+        row_groups: The row groups that the window needs, or stretches of them, in file order; none if no row
+            can be in it.
+        ranges: The requests: needed bytes that are not at hand yet, coalesced, in order of position.
+        index: Where the page index is by which less is read, once it is at hand; None if there is none.
         before: The last moment before the window of which rows can be that are not read, inclusive; None
             where nothing that is not read lies before the window.
         after: The first moment after the window of which rows can be that are not read; None likewise.
@@ -96,8 +112,9 @@ class ObjectPlan:
     dialect: Dialect
     row_groups: tuple[RowGroupPlan, ...]
     ranges: tuple[ByteRange, ...]
-    before: int | None
-    after: int | None
+    before: int | None = None
+    after: int | None = None
+    index: ByteRange | None = None
 
     @property
     def bytes(self) -> int:
@@ -106,7 +123,7 @@ class ObjectPlan:
 
     @property
     def rows(self) -> int:
-        """Rows in the row groups."""
+        """Rows in the row groups, or stretches of them."""
         return sum(group.rows for group in self.row_groups)
 
     def undated(self, group: RowGroupPlan) -> int:
@@ -160,7 +177,7 @@ class ScanPlan:
 
     @property
     def row_groups(self) -> int:
-        """Row groups that are decoded."""
+        """Row groups that are decoded, or stretches of them."""
         return sum(len(item.row_groups) for item in self.objects)
 
     @property
@@ -237,6 +254,7 @@ def plan_object(
     window: Window,
     slack: int,
     at_hand: ByteRange,
+    data: memoryview | None = None,
 ) -> tuple[ObjectPlan, tuple[str, ...]]:
     """Plan the reading of one file.
 
@@ -250,38 +268,45 @@ def plan_object(
         slack: How far `ts_init` may lie outside `day`, in nanoseconds; it is noted where statistics say
             otherwise.
         at_hand: Bytes that need no request: the end of the file, which came with the footer.
+        data: Those bytes; None plans without a page index.
 
     Returns:
         The plan, and notes for the user.
 
     Raises:
-        CorruptObjectError: What the footer says of needed columns makes no sense, or a row group is beyond a
-            limit. It has no URL yet.
+        CorruptObjectError: What the footer or the page index says of needed columns makes no sense, or a row
+            group is beyond a limit. It has no URL yet.
         SourceSchemaError: All rows are more than a day away from `day`; the unit of the times must be wrong.
     """
     columns = _Columns.of(schema, dialect)
+    index = _Index(structure, columns, window, reach := _reach(day, slack), at_hand, data)
     groups: list[RowGroupPlan] = []
     least, greatest = _MAX_NANOS, -_MAX_NANOS
-    before: int | None = None
-    after: int | None = None
+    unread = _Unread(window)
     first_row = 0
-    reach = _reach(day, slack)
-    for index, group in enumerate(structure.row_groups):
+    for number, group in enumerate(structure.row_groups):
         times = columns.times(group)
         if times is not None:
             least, greatest = min(least, times[0]), max(greatest, times[1])
         near = _near(times, day, reach)
-        if not group.rows:
-            continue
-        if near[1] < window.start:
-            before = near[1] if before is None else max(before, near[1])
-        elif near[0] >= window.end:
-            after = near[0] if after is None else min(after, near[0])
-        else:
-            groups.append(columns.plan(group, index, first_row, times, near, source))
+        if group.rows and near[0] < window.end and near[1] >= window.start:
+            whole = columns.plan(group, number, first_row, times, near, source)
+            groups += index.stretches(group, whole, unread)
+        elif group.rows:
+            unread.add(*near)
         first_row += group.rows
     wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
-    plan = ObjectPlan(source, day, reach, dialect, tuple(groups), coalesce(wanted), before, after)
+    plan = ObjectPlan(
+        source,
+        day,
+        reach,
+        dialect,
+        tuple(groups),
+        coalesce(wanted),
+        unread.before,
+        unread.after,
+        index.place,
+    )
     if not first_row:
         return plan, (f"{source.url} has no rows at all",)
     return plan, check_day(source, day, slack, least, greatest) if least <= greatest else ()
@@ -313,6 +338,7 @@ class _Columns:
     bytes_per_row: int
     time_index: int
     time_type: pa.DataType
+    is_nested: bool
 
     @classmethod
     def of(cls, schema: pq.ParquetSchema, dialect: Dialect) -> _Columns:
@@ -326,15 +352,22 @@ class _Columns:
             sum(_bytes_per_row(arrow.field(name).type) for name in dialect.columns),
             positions[dialect.time_column],
             arrow.field(dialect.time_column).type,
+            any(columns[index].max_repetition_level for index in indices),
         )
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether times are stored as signed numbers."""
+        return not pt.is_unsigned_integer(self.time_type)
+
+    def nanos(self, stored: int) -> int:
+        """Return a time as stored in nanoseconds."""
+        return nanos(self.dialect, self.time_type, stored)
 
     def times(self, group: RowGroup) -> tuple[int, int] | None:
         """Return the least and greatest `ts_init` of a row group in ns; None where it does not say."""
-        found = group.chunk(self.time_index).integers(signed=not pt.is_unsigned_integer(self.time_type))
-        if found is None:
-            return None
-        least, greatest = (nanos(self.dialect, self.time_type, value) for value in found)
-        return least, greatest
+        found = group.chunk(self.time_index).integers(signed=self.is_signed)
+        return None if found is None else (self.nanos(found[0]), self.nanos(found[1]))
 
     def plan(
         self,
@@ -372,6 +405,133 @@ class _Columns:
             decoded,
             tuple(ranges),
         )
+
+
+class _Unread:
+    """Where the times of rows lie that a window does not need, as near to it as they come.
+
+    Attributes:
+        before: The last such moment before the window, inclusive; None where there is none.
+        after: The first such moment after it; None likewise.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self.before: int | None = None
+        self.after: int | None = None
+        self._window = window
+
+    def add(self, least: int, greatest: int) -> None:
+        """Take in the times of rows of which none is in the window, both inclusive."""
+        if greatest < self._window.start:
+            self.before = greatest if self.before is None else max(self.before, greatest)
+        else:
+            self.after = least if self.after is None else min(self.after, least)
+
+
+class _Index:
+    """The page index of a file, as far as a window is better off with it.
+
+    Whether it is used for a row group, and so how many rows are counted to which part of a window, depends on
+    the file and on where windows and days end in it; what else is read has no part in it.
+
+    Attributes:
+        place: Where it is; None as long as no row group needs it.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        columns: _Columns,
+        window: Window,
+        reach: Window,
+        at_hand: ByteRange,
+        data: memoryview | None,
+    ) -> None:
+        self.place: ByteRange | None = None
+        self._structure = structure
+        self._columns = columns
+        self._window = window
+        self._reach = reach
+        self._at_hand = at_hand
+        self._data = data
+
+    def stretches(self, group: RowGroup, whole: RowGroupPlan, unread: _Unread) -> Iterator[RowGroupPlan]:
+        """Yield the stretches of a row group that the window needs: all of it where no index tells.
+
+        Args:
+            group: The row group.
+            whole: The plan of all of it.
+            unread: Learns the times of the pages that are left out.
+
+        Raises:
+            CorruptObjectError: The index is damaged or contradicts the footer.
+        """
+        found = self._pages(group, whole)
+        if found is None:
+            yield whole
+            return
+        size = sum(r.length for r in whole.ranges)
+        max_gap = MAX_GAP * group.rows // size
+        needed = list(found.stretches(self._window, max_gap))
+        for left_out in found.besides(rows for rows, _ in needed):
+            unread.add(left_out.least, left_out.greatest)
+        for rows, times in needed:
+            if len(rows) == group.rows:
+                yield replace(whole, pages=times)
+                continue
+            parts = found.parts(rows)
+            ranges = tuple(sorted(r for part in parts for r in part.ranges))
+            least, greatest = min(t.least for t in times), max(t.greatest for t in times)
+            decoded = -(-whole.decoded_bytes * sum(r.length for r in ranges) // size)
+            yield RowGroupPlan(
+                whole.index,
+                len(rows),
+                whole.first_row + rows.start,
+                least,
+                greatest,
+                least,
+                greatest,
+                max(decoded, len(rows) * self._columns.bytes_per_row),
+                ranges,
+                times,
+                rows,
+                parts,
+            )
+
+    def _pages(self, group: RowGroup, whole: RowGroupPlan) -> IndexedPages | None:
+        columns, reach = self._columns, self._reach
+        if self._data is None or columns.is_nested or not self._is_cut(whole):
+            return None
+        # Rows without a time, or far from the day, count to a window that is no matter of a page's times.
+        if whole.time_min is None or whole.time_max is None:
+            return None
+        if whole.time_min < reach.start or whole.time_max >= reach.end:
+            return None
+        place = place_of_index(self._structure, group, columns.physical_types, columns.time_index)
+        if place is None or place.start < whole.ranges[-1].end or place.end > self._at_hand.end:
+            return None
+        self.place = place if self.place is None else ByteRange(min(self.place.start, place.start), place.end)
+        if not self._at_hand.covers(place):
+            return None
+        return IndexedPages.read(
+            group,
+            columns.physical_types,
+            columns.time_index,
+            self._read,
+            nanos=columns.nanos,
+            signed=columns.is_signed,
+        )
+
+    def _is_cut(self, whole: RowGroupPlan) -> bool:
+        """Whether the window, or a day of it, ends within the row group."""
+        window, days = self._window, (whole.least // NANOS_PER_DAY, whole.greatest // NANOS_PER_DAY)
+        return whole.least < window.start or whole.greatest >= window.end or days[0] != days[1]
+
+    def _read(self, wanted: ByteRange) -> bytes:
+        if not self._at_hand.covers(wanted) or self._data is None:
+            raise CorruptObjectError("the footer places the page index outside of what lies before it")
+        start = self._at_hand.start
+        return bytes(self._data[wanted.start - start : wanted.end - start])
 
 
 def _bytes_per_row(field_type: pa.DataType) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -13,7 +14,7 @@ from ticklake.errors import SourceSchemaError
 from ticklake.lake.objects import SourceObject
 from ticklake.types import NANOS_PER_DAY, Window, format_nanos
 
-__all__ = ["check_day", "moment", "time_range", "within"]
+__all__ = ["check_day", "in_order", "moment", "rows_within", "time_range", "within"]
 
 _MAX_NANOS = 2**63 - 1
 
@@ -24,6 +25,23 @@ def within(table: pa.Table, dialect: Dialect, window: Window) -> pa.Table:
     # The window in the column's unit, rounded up at both ends, instead of the column in nanoseconds.
     start, end = -(-window.start // unit), -(-window.end // unit)
     return table.filter(pc.and_(pc.greater_equal(column, start), pc.less(column, end)))
+
+
+def in_order(table: pa.Table, dialect: Dialect) -> pa.Table:
+    """Return the rows in the order of `ts_init`, stable; all of them have one."""
+    times = _integers(table, dialect)[0].to_numpy()
+    if bool((times[1:] >= times[:-1]).all()):
+        return table
+    return table.take(pc.sort_indices(table, sort_keys=[(dialect.time_column, "ascending")]))
+
+
+def rows_within(table: pa.Table, dialect: Dialect, window: Window) -> range:
+    """Return the rows from the first to the last that is in the window; there may be others between them."""
+    column, unit = _integers(table, dialect)
+    start, end = -(-window.start // unit), -(-window.end // unit)
+    mask = pc.and_(pc.greater_equal(column, start), pc.less(column, end))
+    found = np.flatnonzero(mask.fill_null(False).to_numpy())  # noqa: FBT003 (a value)
+    return range(int(found[0]), int(found[-1]) + 1) if len(found) else range(0)
 
 
 def time_range(table: pa.Table, dialect: Dialect) -> tuple[int, int] | None:

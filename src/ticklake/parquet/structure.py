@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ticklake.errors import CorruptObjectError
-from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Fields, Many, read_struct
+from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Encoded, Fields, Many, read_struct
 from ticklake.types import ByteRange
 
 __all__ = [
@@ -21,11 +21,14 @@ __all__ = [
     "MAX_PAGES",
     "MAX_ROW_GROUPS",
     "MAX_ROW_GROUP_BYTES",
+    "PHYSICAL_TYPES",
     "Chunk",
     "Expansion",
+    "PageHeader",
     "RowGroup",
     "Structure",
     "expansion",
+    "page_headers",
     "placed",
     "too_large",
 ]
@@ -48,7 +51,7 @@ MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
 MAX_PAGES = 65_536
 """Pages of a column in a row group: a million rows in pages of 20 have fewer."""
 
-_PHYSICAL_TYPES = (
+PHYSICAL_TYPES = (
     "BOOLEAN",
     "INT32",
     "INT64",
@@ -58,6 +61,7 @@ _PHYSICAL_TYPES = (
     "BYTE_ARRAY",
     "FIXED_LEN_BYTE_ARRAY",
 )
+"""As pyarrow names them, by number."""
 _INTEGER_BYTES = {"INT32": 4, "INT64": 8}
 _DICTIONARY_PAGE = 2
 _DATA_PAGES = {
@@ -68,13 +72,14 @@ _DICTIONARY_ENCODINGS = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY = 7
 
 _STATISTICS: Fields = {1: BYTES, 2: BYTES, 5: BYTES, 6: BYTES}
-_COLUMN: Fields = {1: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
-_CHUNK: Fields = {1: BYTES, 3: _COLUMN, 8: {}}
+_COLUMN: Fields = {1: I32, 4: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
+_CHUNK: Fields = {1: BYTES, 3: _COLUMN, 4: I64, 5: I32, 6: I64, 7: I32, 8: {}}
 _ROW_GROUP: Fields = {1: Many(_CHUNK, MAX_COLUMNS, "columns of a row group"), 3: I64}
+_ROW_GROUPS = 4
 _FOOTER: Fields = {
     2: Many({5: I32}, MAX_COLUMNS, "columns"),
     3: I64,
-    4: Many(_ROW_GROUP, MAX_ROW_GROUPS, "row groups"),
+    _ROW_GROUPS: Many(_ROW_GROUP, MAX_ROW_GROUPS, "row groups"),
 }
 _PAGE: Fields = {1: I32, 2: I32, 3: I32, 5: {1: I32, 2: I32}, 7: {1: I32}, 8: {1: I32, 4: I32}}
 
@@ -85,18 +90,26 @@ class Chunk:
 
     Attributes:
         physical_type: As pyarrow names it, like `INT64`.
+        codec: Number of the compression.
         values: How many, nulls included.
         uncompressed: Bytes of its pages.
         range: Where they are.
+        first_page: Where the first data page is; before it there can be a dictionary.
         least, greatest: By its statistics, as stored; None where they do not tell.
+        column_index, offset_index: Where the bounds and the places of its pages are told; None where they are
+            not.
     """
 
     physical_type: str
+    codec: int
     values: int
     uncompressed: int
     range: ByteRange
+    first_page: int
     least: bytes | None
     greatest: bytes | None
+    column_index: ByteRange | None
+    offset_index: ByteRange | None
 
     def integers(self, *, signed: bool = True) -> tuple[int, int] | None:
         """Return the least and the greatest value of whole numbers, None where that is not told."""
@@ -136,16 +149,20 @@ class RowGroup:
         try:
             column_chunk = self._columns[column]
             data = column_chunk[3]
-            kind, start, statistics = data[1], data[9], data.get(12, {})
+            kind, first_page, statistics = data[1], data[9], data.get(12, {})
             # Some writers leave 0 where there is no dictionary page.
-            start = min(start, data.get(11) or start)
+            start = min(first_page, data.get(11) or first_page)
             found = Chunk(
-                _PHYSICAL_TYPES[kind],
+                PHYSICAL_TYPES[kind],
+                data.get(4, 0),
                 data[5],
                 data[6],
                 ByteRange(start, start + data[7]),
+                first_page,
                 statistics.get(6, statistics.get(2)),
                 statistics.get(5, statistics.get(1)),
+                _index_range(column_chunk.get(6), column_chunk.get(7)),
+                _index_range(column_chunk.get(4), column_chunk.get(5)),
             )
         except (KeyError, IndexError) as exc:
             raise CorruptObjectError(
@@ -160,15 +177,22 @@ class RowGroup:
         return found
 
 
+def _index_range(start: int | None, length: int | None) -> ByteRange | None:
+    # Some writers leave 0 where there is none.
+    return ByteRange(start, start + length) if start and length and start > 0 and length > 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """What a footer says of row groups.
 
     Attributes:
         row_groups: In file order.
+        encoded: The other fields of the footer, as they are written.
     """
 
     row_groups: tuple[RowGroup, ...]
+    encoded: Encoded
 
     @classmethod
     def parse(cls, footer: bytes) -> Structure:
@@ -178,8 +202,10 @@ class Structure:
             CorruptObjectError: It is damaged, contradicts itself, or is beyond a limit.
         """
         try:
-            found, _ = read_struct(footer, _FOOTER)
-            groups = tuple(RowGroup(group[3], group[1]) for group in found[4])
+            encoded: dict[int, tuple[int, bytes]] = {}
+            found, _ = read_struct(footer, _FOOTER, encoded)
+            del encoded[_ROW_GROUPS]
+            groups = tuple(RowGroup(group[3], group[1]) for group in found[_ROW_GROUPS])
             rows, schema = found[3], found[2]
         except CompactError as exc:
             raise CorruptObjectError(f"the Parquet footer is damaged: {exc}") from exc
@@ -191,7 +217,7 @@ class Structure:
             raise CorruptObjectError(
                 f"the Parquet footer is damaged: {rows} rows, but {found_rows} in its row groups"
             )
-        return cls(groups)
+        return cls(groups, encoded)
 
 
 def _check_depth(children: Sequence[int]) -> None:
@@ -207,6 +233,25 @@ def _check_depth(children: Sequence[int]) -> None:
             missing.append(count)
         if len(missing) > MAX_DEPTH:
             raise CorruptObjectError(f"the columns are nested more than {MAX_DEPTH} deep")
+
+
+@dataclass(frozen=True, slots=True)
+class PageHeader:
+    """What a page says of itself.
+
+    Attributes:
+        range: Where it is, with its header.
+        is_dictionary: Whether it holds no rows, but the dictionary of those that follow.
+        uncompressed: Bytes without the header.
+        values: How many, nulls included.
+        encoding: Number of the encoding; None for pages that are ignored.
+    """
+
+    range: ByteRange
+    is_dictionary: bool
+    uncompressed: int
+    values: int
+    encoding: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,31 +287,46 @@ def expansion(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Expansion:
     Raises:
         CorruptObjectError: A page header is damaged or leads out of the chunk, or there are too many.
     """
-    position, end = chunk.range.start, chunk.range.end
-    uncompressed = pages = values = named = dictionary = entries = stretch = longest = 0
+    uncompressed = values = named = dictionary = entries = stretch = longest = 0
     named_first = False
+    for page in page_headers(chunk, read):
+        uncompressed += page.uncompressed
+        if page.is_dictionary:
+            dictionary, entries = page.uncompressed, page.values
+            continue
+        if page.encoding in _DICTIONARY_ENCODINGS:
+            named_first = named_first or not values
+            named += page.values
+        elif page.encoding == _DELTA_BYTE_ARRAY:
+            stretch += page.values * page.uncompressed
+            longest = max(longest, page.uncompressed)
+        values += page.values
+    return Expansion(uncompressed, named, dictionary, entries, named_first, stretch, longest)
+
+
+def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[PageHeader]:
+    """Yield the headers of the pages of a chunk up to the one with its last value.
+
+    Args and errors are those of `expansion`.
+    """
+    position, end = chunk.range.start, chunk.range.end
+    pages = values = 0
     while values < chunk.values and position < end:
         page, length = _page(ByteRange(position, end), read)
         stored, size = page.get(3, -1), page.get(2, -1)
-        position += length + stored
+        start, position = position, position + length + stored
         pages += 1
         if stored < 0 or size < 0 or position > end:
             raise CorruptObjectError(f"page {pages} of a column has no size that fits into it")
         if pages > MAX_PAGES:
             raise CorruptObjectError(f"a column has more than {MAX_PAGES:,} pages in a row group")
-        uncompressed += size
-        if page.get(1) == _DICTIONARY_PAGE:
-            dictionary, entries = size, page.get(7, {}).get(1, 0)
-            continue
-        count, encoding = _content(page)
-        if encoding in _DICTIONARY_ENCODINGS:
-            named_first = named_first or not values
-            named += count
-        elif encoding == _DELTA_BYTE_ARRAY:
-            stretch += count * size
-            longest = max(longest, size)
-        values += count
-    return Expansion(uncompressed, named, dictionary, entries, named_first, stretch, longest)
+        is_dictionary = page.get(1) == _DICTIONARY_PAGE
+        if is_dictionary:
+            count, encoding = page.get(7, {}).get(1, 0), None
+        else:
+            count, encoding = _content(page)
+            values += count
+        yield PageHeader(ByteRange(start, position), is_dictionary, size, count, encoding)
 
 
 def _content(page: dict[int, Any]) -> tuple[int, int | None]:
