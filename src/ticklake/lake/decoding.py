@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from ticklake.errors import CorruptObjectError
-from ticklake.parquet.excerpt import Excerpt, footer_of
+from ticklake.parquet.excerpt import Excerpt, dictionary_file, footer_of
 from ticklake.parquet.footers import MAGIC, read_footer
 from ticklake.parquet.pageindex import Page, check_pages
 from ticklake.parquet.structure import (
     MAX_ROW_GROUP_BYTES,
+    Chunk,
     Expansion,
     RowGroup,
     Structure,
@@ -251,7 +252,7 @@ def _decode(
 ) -> pa.Table:
     """Decode row group `index` of a file, which errors call `number`."""
     try:
-        at_a_time = _rows_at_a_time(file, metadata, group, index, names, number)
+        at_a_time = _rows_at_a_time(file, metadata, group, names, number)
         with pq.ParquetFile(
             file, metadata=metadata, pre_buffer=False, page_checksum_verification=True
         ) as parquet:
@@ -276,9 +277,8 @@ def _rows_at_a_time(
     file: SparseFile,
     metadata: pq.FileMetaData,
     group: RowGroup,
-    index: int,
     names: Sequence[str] | None,
-    called: int,
+    index: int,
 ) -> int | None:
     """Check what decoding will take; return how many rows may be decoded at once, None for all of them."""
     schema = metadata.schema
@@ -290,18 +290,18 @@ def _rows_at_a_time(
         chunk = group.chunk(number)
         decoded += chunk.values * max(column.length, _WIDTH)
         if decoded > MAX_ROW_GROUP_BYTES:
-            raise too_large(called, decoded)
+            raise too_large(index, decoded)
         pages = expansion(chunk, lambda wanted: bytes(file.view(wanted)))
         if pages.uncompressed > chunk.uncompressed:
             raise CorruptObjectError(
-                f"the pages of column {number} in row group {called} claim {pages.uncompressed:,} bytes, the "
+                f"the pages of column {number} in row group {index} claim {pages.uncompressed:,} bytes, the "
                 f"footer says {chunk.uncompressed:,}"
             )
         uncompressed += pages.uncompressed
         if uncompressed > MAX_ROW_GROUP_BYTES:
-            raise too_large(called, uncompressed)
+            raise too_large(index, uncompressed)
         if chunk.physical_type == "BYTE_ARRAY":
-            named = _longest_named(file, metadata, index, column.path, pages)
+            named = _longest_named(file, chunk, pages)
             stretch += pages.stretch + pages.named * named
             longest += max(pages.longest, named)
     # What could be too long mostly is not: decoding tells. Each step adds a part of the limit at most.
@@ -310,20 +310,24 @@ def _rows_at_a_time(
     )
 
 
-def _longest_named(
-    file: SparseFile, metadata: pq.FileMetaData, index: int, path: str, pages: Expansion
-) -> int:
+def _longest_named(file: SparseFile, chunk: Chunk, pages: Expansion) -> int:
     """Return the bytes that a text of the dictionary has at most."""
-    if pages.named * pages.dictionary <= MAX_ROW_GROUP_BYTES or not pages.named_first:
+    if pages.named * pages.dictionary <= MAX_ROW_GROUP_BYTES:
         return pages.dictionary
-    # Then the first row brings the dictionary along.
-    with pq.ParquetFile(file, metadata=metadata, read_dictionary=[path], pre_buffer=False) as parquet:
-        for batch in parquet.iter_batches(1, [index], [path], use_threads=False):
-            column = batch.column(0)
-            if pa.types.is_dictionary(column.type) and len(column.dictionary) == pages.entries > 0:
-                return int(pc.max(pc.binary_length(column.dictionary)).as_py())
-            break
-    return pages.dictionary
+    # Each has its length before it, in four bytes.
+    if not 0 < pages.entries <= pages.dictionary // 4:
+        return pages.dictionary
+    page = bytes(file.view(pages.dictionary_body))
+    made = dictionary_file(page, chunk.codec, pages.dictionary, pages.entries)
+    try:
+        with pq.ParquetFile(pa.BufferReader(made)) as parquet:
+            texts = parquet.read_row_group(0, use_threads=False).column(0)
+    except (pa.ArrowException, OSError):
+        return pages.dictionary  # those who decode the column will tell
+    longest: int = (
+        pc.max(pc.binary_length(texts)).as_py() if len(texts) == pages.entries else pages.dictionary
+    )
+    return longest
 
 
 def _limited(batches: Iterable[pa.RecordBatch], index: int) -> pa.Table:

@@ -44,6 +44,10 @@ MAX_GAP = 64 * 1024
 MAX_RANGE = 8 * 1024 * 1024
 """No request is for more bytes than this, so that one ends well within a timeout and several run at once."""
 
+# Pages of many columns lie apart. As many requests run at once by default; more are joined over such gaps.
+_MAX_REQUESTS = 8
+_MAX_PAGE_GAP = 1024 * 1024
+
 _MAX_NANOS = 2**63 - 1
 
 
@@ -232,6 +236,15 @@ def coalesce(
     return tuple(part for extent in joined for part in _cut(extent, max_range))
 
 
+def _joined(requests: tuple[ByteRange, ...]) -> tuple[ByteRange, ...]:
+    """Return fewer requests for the same, where they are many and near."""
+    max_gap = MAX_GAP
+    while len(requests) > _MAX_REQUESTS and max_gap < _MAX_PAGE_GAP:
+        max_gap *= 2
+        requests = coalesce(requests, max_gap=max_gap)
+    return requests
+
+
 def _cut(extent: ByteRange, max_range: int) -> list[ByteRange]:
     parts = -(-extent.length // max_range)
     edges = [extent.start + extent.length * part // parts for part in range(parts + 1)]
@@ -295,17 +308,12 @@ def plan_object(
         elif group.rows:
             unread.add(*near)
         first_row += group.rows
-    wanted = (chunk for group in groups for chunk in group.ranges if not at_hand.covers(chunk))
+    wanted = [needed for group in groups for needed in group.ranges if not at_hand.covers(needed)]
+    requests = coalesce(wanted)
+    if any(group.parts for group in groups):
+        requests = _joined(requests)
     plan = ObjectPlan(
-        source,
-        day,
-        reach,
-        dialect,
-        tuple(groups),
-        coalesce(wanted),
-        unread.before,
-        unread.after,
-        index.place,
+        source, day, reach, dialect, tuple(groups), requests, unread.before, unread.after, index.place
     )
     if not first_row:
         return plan, (f"{source.url} has no rows at all",)

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ticklake.parquet.footers import MAGIC
 from ticklake.parquet.structure import PHYSICAL_TYPES, Chunk
 from ticklake.parquet.thrift import (
+    BYTES,
     I32,
     I64,
     LIST,
     STRUCT,
     Encoded,
+    write_bytes,
     write_integer,
     write_list,
     write_struct,
 )
 from ticklake.types import ByteRange
 
-__all__ = ["Excerpt", "footer_of"]
+__all__ = ["Excerpt", "dictionary_file", "footer_of"]
 
 _ROWS, _ROW_GROUPS = 3, 4
 # Version, schema, what the writer left (its Arrow schema too) and its name.
@@ -62,6 +65,48 @@ def footer_of(footer: Encoded, columns: int, excerpts: Mapping[int, Excerpt], ro
             _ROW_GROUPS: (LIST, write_list(STRUCT, [write_struct(group)])),
         }
     )
+
+
+def dictionary_file(page: bytes, codec: int, uncompressed: int, entries: int) -> bytes:
+    """Return a file whose one column of texts has the entries of a dictionary, each once.
+
+    A dictionary is stored like a page of plain values.
+
+    Args:
+        page: What the dictionary's page holds, without its header.
+        codec: Number of its compression.
+        uncompressed: Bytes that it has without that.
+        entries: How many texts.
+    """
+    head = {1: _number(0), 2: _number(uncompressed), 3: _number(len(page))}
+    levels = {number: _number(value) for number, value in ((1, entries), (2, 0), (3, 3), (4, 3))}
+    data = write_struct(head | {5: (STRUCT, write_struct(levels))}) + page
+    start = len(MAGIC)
+    nothing = (LIST, write_list(I32, []))
+    numbers = {1: _number(6), 4: _number(codec), 5: _long(entries), 6: _long(uncompressed + len(data))}
+    meta = write_struct(numbers | {2: nothing, 3: nothing, 7: _long(len(data)), 9: _long(start)})
+    chunk = write_struct({2: _long(0), 3: (STRUCT, meta)})
+    columns = (LIST, write_list(STRUCT, [chunk]))
+    group = write_struct({1: columns, 2: _long(len(data)), 3: _long(entries)})
+    root = write_struct({4: (BYTES, write_bytes(b"root")), 5: _number(1)})
+    column = write_struct({1: _number(6), 3: _number(0), 4: (BYTES, write_bytes(b"entry"))})
+    footer = write_struct(
+        {
+            1: _number(1),
+            2: (LIST, write_list(STRUCT, [root, column])),
+            3: _long(entries),
+            4: (LIST, write_list(STRUCT, [group])),
+        }
+    )
+    return MAGIC + data + footer + len(footer).to_bytes(4, "little") + MAGIC
+
+
+def _number(value: int) -> tuple[int, bytes]:
+    return I32, write_integer(value)
+
+
+def _long(value: int) -> tuple[int, bytes]:
+    return I64, write_integer(value)
 
 
 def _chunk(excerpt: Excerpt | None, rows: int) -> bytes:

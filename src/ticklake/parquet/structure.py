@@ -241,6 +241,7 @@ class PageHeader:
 
     Attributes:
         range: Where it is, with its header.
+        body: Where it is without.
         is_dictionary: Whether it holds no rows, but the dictionary of those that follow.
         uncompressed: Bytes without the header.
         values: How many, nulls included.
@@ -248,6 +249,7 @@ class PageHeader:
     """
 
     range: ByteRange
+    body: ByteRange
     is_dictionary: bool
     uncompressed: int
     values: int
@@ -263,7 +265,7 @@ class Expansion:
         named: How many values stand in pages that name them by their number in the dictionary.
         dictionary: Bytes of the dictionary. A text that is named can be as long, however often it is.
         entries: Values in the dictionary.
-        named_first: Whether the first data page names its values.
+        dictionary_body: Where the dictionary is, without its header; empty where there is none.
         stretch: Bytes that values in pages of shared prefixes can have at most.
         longest: Bytes that one of those can have.
     """
@@ -272,7 +274,7 @@ class Expansion:
     named: int
     dictionary: int
     entries: int
-    named_first: bool
+    dictionary_body: ByteRange
     stretch: int
     longest: int
 
@@ -287,21 +289,18 @@ def expansion(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Expansion:
     Raises:
         CorruptObjectError: A page header is damaged or leads out of the chunk, or there are too many.
     """
-    uncompressed = values = named = dictionary = entries = stretch = longest = 0
-    named_first = False
+    uncompressed = named = dictionary = entries = stretch = longest = 0
+    body = ByteRange(0, 0)
     for page in page_headers(chunk, read):
         uncompressed += page.uncompressed
         if page.is_dictionary:
-            dictionary, entries = page.uncompressed, page.values
-            continue
-        if page.encoding in _DICTIONARY_ENCODINGS:
-            named_first = named_first or not values
+            dictionary, entries, body = page.uncompressed, page.values, page.body
+        elif page.encoding in _DICTIONARY_ENCODINGS:
             named += page.values
         elif page.encoding == _DELTA_BYTE_ARRAY:
             stretch += page.values * page.uncompressed
             longest = max(longest, page.uncompressed)
-        values += page.values
-    return Expansion(uncompressed, named, dictionary, entries, named_first, stretch, longest)
+    return Expansion(uncompressed, named, dictionary, entries, body, stretch, longest)
 
 
 def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[PageHeader]:
@@ -326,7 +325,8 @@ def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[P
         else:
             count, encoding = _content(page)
             values += count
-        yield PageHeader(ByteRange(start, position), is_dictionary, size, count, encoding)
+        body = ByteRange(position - stored, position)
+        yield PageHeader(ByteRange(start, position), body, is_dictionary, size, count, encoding)
 
 
 def _content(page: dict[int, Any]) -> tuple[int, int | None]:
