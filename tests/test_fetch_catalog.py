@@ -50,6 +50,7 @@ from ticklake.errors import (
 )
 from ticklake.fetching import FetchReport, FetchRequest, fetch, plan_fetch
 from ticklake.lake import Lake
+from ticklake.lake.reader import FOOTER_GUESS
 from ticklake.types import BookAs, CatalogType, DataType, InstrumentKey, Window, parse_nanos
 
 
@@ -445,6 +446,8 @@ def test_a_dry_run_tells_what_it_took_itself(folder, catalog, tmp_path):
     times = [START + i * SECOND for i in range(80_000)]
     with RangeServer() as server:
         put_trades(folder, made_trades(times), 0, rows=10_000)
+        whole = put_trades(folder, made_trades(minutes(1)), 1, rows=1_440)
+        assert whole.stat().st_size < FOOTER_GUESS
         served(server, folder)
         small, large = ask(DAY, 2 * DAY - HOUR), ask(HOUR, 2 * HOUR)
         plan = plan_fetch(Lake(server.url), catalog, [small, large]).to_dict()
