@@ -67,7 +67,7 @@ def put_day(folder: Path, day: int, key: str = BTC_PERP, bad: Sequence[int] = ()
     times = times_of(day)
     prices = pa.array([-1.0 if i in bad else 60_000 + i % 50 / 10 for i in range(len(times))])
     ids = pa.array([str(first + day * 10_000 + i) for i in range(len(times))])
-    return put_trades(folder, made_trades(times, price=prices, trade_id=ids), day, key, rows=20)
+    return put_trades(folder, made_trades(times, price=prices, trade_id=ids), day, key, rows=24)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_is_read_here_is_cut(folder: Path, tmp_path: Path) -> None:
         assert len(parts.cut([(unit.scans[0].plan(), windows)], jobs)[0]) == count
     first, second = (unit.scans[0].part(window).plan() for window in windows[:2])
     # The last row group of the first day has the first row of the second.
-    assert first.rows + second.rows == 2 * 1_440 + 20
+    assert first.rows + second.rows == 2 * 1_440 + 24
 
 
 def test_pages_of_large_files_are_the_same(tmp_path: Path) -> None:

@@ -305,9 +305,9 @@ def test_what_a_piece_counts_depends_on_its_window_alone(tmp_path: Path) -> None
         )
     source = Lake(tmp_path / "lake")
     spans = [(23 * HOUR + 3_500 * SECOND, A_DAY), (A_DAY, A_DAY + 100 * SECOND)]
-    fetch(source, Catalog(tmp_path / "whole"), [ask(spans[0][0], spans[1][1])])
+    fetch(source, Catalog(tmp_path / "whole"), [ask(spans[0][0], spans[1][1])], keep="window")
     for span in spans:
-        fetch(source, Catalog(tmp_path / "parts"), [ask(*span)])
+        fetch(source, Catalog(tmp_path / "parts"), [ask(*span)], keep="window")
     assert files_of(tmp_path / "whole") == files_of(tmp_path / "parts")
     assert rows_of(tmp_path / "whole") == [str(n) for n in range(100, 205)] + [str(n) for n in range(95)]
     counts = [
