@@ -6,6 +6,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -217,10 +218,11 @@ def test_twelve_adjacent_windows_read_each_row_group_once(tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Made:
-    """The file of a day: times of its rows, rows a row group, and whether it has statistics."""
+    """The file of a day: times of its rows, rows a row group and (with an index) a page, and statistics."""
 
     times: tuple[int, ...]
     rows: int
+    page_rows: int | None
     statistics: bool
 
 
@@ -244,7 +246,9 @@ def made_files(draw: st.DrawFn, day: int) -> Made | None:
         times.sort()
     if order == "nearly" and len(times) > 4:
         times[1], times[3] = times[3], times[1]
-    return Made(tuple(times), draw(st.integers(1, 6)), draw(st.integers(0, 5)) > 0)
+    page_rows = draw(st.sampled_from([None, None, 1, 2, 3]))
+    rows = draw(st.integers(1, 6)) if page_rows is None else draw(st.sampled_from([12, 20]))
+    return Made(tuple(times), rows, page_rows, draw(st.integers(0, 5)) > 0)
 
 
 moments = st.one_of(
@@ -255,7 +259,8 @@ asks = st.tuples(moments, moments).filter(lambda pair: pair[0] != pair[1]).map(s
 
 
 def put(folder: Path, day: int, made: Made) -> None:
-    ids = pa.array([f"{day}-{n}" for n in range(len(made.times))], pa.string())
+    # So long that the index is shorter than the columns.
+    ids = pa.array([f"{day}-{n}".ljust(36, "x") for n in range(len(made.times))], pa.string())
     times = [START + time for time in made.times]
     events = pa.array(times, pa.int64())
     floats = {name: pa.array([1.0] * len(times), pa.float64()) for name in ("price", "size")}
@@ -265,7 +270,34 @@ def put(folder: Path, day: int, made: Made) -> None:
         path,
         row_group_size=made.rows,
         write_statistics=made.statistics,
+        **({} if made.page_rows is None else paged(made.page_rows)),
     )
+
+
+def paged(rows: int) -> dict[str, Any]:
+    """Return what makes pyarrow write pages of so many rows, with a page index."""
+    return {
+        "write_page_index": True,
+        "write_batch_size": rows,
+        "data_page_size": 1,
+        "use_dictionary": False,
+        "compression": "none",
+    }
+
+
+def test_pages_around_a_window_are_kept_as_far_as_the_index_proves_them_complete(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    ids = pa.array([str(n).ljust(36, "x") for n in range(1_440)])
+    path = put_trades(tmp_path / "lake", made_trades(minutes(), trade_id=ids))
+    pq.write_table(pq.read_table(path, partitioning=None), path, row_group_size=720, **paged(40))
+    fetch(Lake(tmp_path / "lake"), catalog, [ask(310 * MINUTE, 315 * MINUTE)])
+    found = rows_of(catalog.path)
+    first = int(found[0].strip("x"))
+    # One page, from the row after the last one of the page before to the first of the next.
+    assert first in range(271, 311)
+    assert found == ids[first : first + 40].to_pylist()
+    assert covered(catalog) == [((first - 1) * MINUTE + 1, (first + 40) * MINUTE)]
 
 
 def expected(folder: Path, windows: list[Window]) -> list[str]:
