@@ -41,8 +41,9 @@ __all__ = ["DEFAULT_IN_FLIGHT_BYTES", "Lake", "Scan"]
 _DEFAULT_STORAGE = StorageConfig()
 _MAX_LIST = 64 * 1024 * 1024  # bytes of an instrument list: some hundred thousand instruments
 
-DEFAULT_IN_FLIGHT_BYTES = 64 * 1024 * 1024
-"""How much a scan fetches and decodes ahead of its consumer: nine row groups of 100,000 trades."""
+DEFAULT_IN_FLIGHT_BYTES = 32 * 1024 * 1024
+"""How much a scan fetches and decodes ahead of its consumer: three requests of 8 MiB, and of what is decoded
+of them what there is room for."""
 
 
 class Lake:

@@ -381,8 +381,16 @@ class _UnsaidTimes:
         )
 
 
+_LEAST = 2
+"""Row groups under way at any time, that of the consumer among them, however large they are."""
+
+
 class _ReadAhead:
-    """Row groups under way, in order. All its bookkeeping happens in the consumer's thread."""
+    """Row groups under way, in order. All its bookkeeping happens in the consumer's thread.
+
+    What is fetched is small beside what is decoded of it: so that latency is hidden in little memory, row
+    groups are fetched well ahead, and handed to the decoders only as far as there is room for them decoded.
+    """
 
     def __init__(
         self,
@@ -395,45 +403,57 @@ class _ReadAhead:
         self._store = store
         self._only = only
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self._fetched_bytes = self._decoded_bytes = 0
         # How many row groups still need a request: neighbours share one, and it is made once.
         self._users = users
         self._fetches: dict[tuple[str, ByteRange], Future[Fetched]] = {}
-        self._units: deque[tuple[_Unit, Callable[[], pa.Table]]] = deque()
+        self._waiting: deque[_Unit] = deque()
+        self._decoding: deque[tuple[_Unit, Callable[[], pa.Table]]] = deque()
         self._pool = ThreadPoolExecutor(decoders, thread_name_prefix="ticklake-decode") if decoders else None
 
     def has_room_for(self, unit: _Unit) -> bool:
+        if len(self._waiting) + len(self._decoding) < _LEAST:
+            return True
         new = sum(key[1].length for key in unit.fetches if key not in self._fetches)
-        return len(self._units) < 2 or self._bytes + new + unit.group.decoded_bytes <= self._max_bytes
+        return self._fetched_bytes + new <= self._max_bytes * 3 // 4
 
     def begin(self, unit: _Unit) -> None:
-        """Start to fetch and decode a row group."""
+        """Start to fetch a row group."""
         for path, wanted in unit.fetches:
             if (path, wanted) not in self._fetches:
                 self._fetches[path, wanted] = start(self._store.read_range(wanted, path, unit.footer.version))
-                self._bytes += wanted.length
-        fetches = [self._fetches[key] for key in unit.fetches]
-        if self._pool is None:
-            decoded = partial(_decode, unit, fetches, self._only)
-        else:
-            decoded = partial(wait, self._pool.submit(_decode, unit, fetches, self._only))
-        self._units.append((unit, decoded))
-        self._bytes += unit.group.decoded_bytes
+                self._fetched_bytes += wanted.length
+        self._waiting.append(unit)
 
     def next(self) -> tuple[_Unit, pa.Table]:
-        """Wait for the first row group under way."""
-        unit, decoded = self._units[0]
-        return unit, decoded()
-
-    def release(self) -> None:
-        """Forget the first row group, and what was fetched for it last."""
-        unit, _ = self._units.popleft()
-        self._bytes -= unit.group.decoded_bytes
+        """Wait for the first row group under way, and let go of what was fetched for it last."""
+        least = 1 if self._pool is None else _LEAST
+        while self._waiting and (len(self._decoding) < least or self._has_room_to_decode(self._waiting[0])):
+            self._decode(self._waiting.popleft())
+        unit, decoded = self._decoding[0]
+        table = decoded()
         for key in unit.fetches:
             self._users[key] -= 1
             if not self._users[key]:
                 del self._fetches[key]
-                self._bytes -= key[1].length
+                self._fetched_bytes -= key[1].length
+        return unit, table
+
+    def _has_room_to_decode(self, unit: _Unit) -> bool:
+        in_flight = self._fetched_bytes + self._decoded_bytes
+        return self._pool is not None and in_flight + unit.group.decoded_bytes <= self._max_bytes
+
+    def _decode(self, unit: _Unit) -> None:
+        decode = partial(_decode, unit, [self._fetches[key] for key in unit.fetches], self._only)
+        if self._pool is not None:
+            decode = partial(wait, self._pool.submit(decode))
+        self._decoding.append((unit, decode))
+        self._decoded_bytes += unit.group.decoded_bytes
+
+    def release(self) -> None:
+        """Forget the first row group."""
+        unit, _ = self._decoding.popleft()
+        self._decoded_bytes -= unit.group.decoded_bytes
 
     def close(self) -> None:
         """Stop everything under way: requests at once, decoding at the end of the row group at hand."""
