@@ -1,7 +1,7 @@
 """A measured process: `python -m benchmarks.child package.module:function`, its arguments as JSON on stdin.
 
 Prints one JSON object: `seconds` of wall time, `cpu_seconds` of this process and its children in that time,
-`peak_mb` of memory, and what the work itself returned.
+`busy_seconds` of all cores whoever had them, `peak_mb` of memory, and what the work itself returned.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ def main() -> None:
     """Prepare, time the work, print the figures."""
     out = answers()
     work = load(sys.argv[1])(**json.load(sys.stdin))
-    cpu = _cpu_seconds()
+    cpu, busy = _cpu_seconds(), _busy_seconds()
     began = time.perf_counter()
     figures = work()
     seconds = time.perf_counter() - began
-    found = {"seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_mb": peak_memory_mb()}
+    found = {
+        "seconds": seconds,
+        "cpu_seconds": _cpu_seconds() - cpu,
+        "busy_seconds": _busy_seconds() - busy,
+        "peak_mb": peak_memory_mb(),
+    }
     print(json.dumps(found | (figures or {})), file=out)
 
 
@@ -55,6 +60,16 @@ def peak_memory_mb() -> float:
 
 def _cpu_seconds() -> float:
     return sum(os.times()[:4])
+
+
+def _busy_seconds() -> float:
+    """Return how long the machine's cores have worked, without idling and waiting for disks."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return float("nan")
+    # user, nice, system, idle, iowait, irq, softirq, steal, and guests, who are in user already; see proc(5).
+    ticks = [int(value) for value in path.read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
