@@ -18,7 +18,7 @@ from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.catalog.rows import count_rows
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
-from ticklake.errors import CatalogError
+from ticklake.errors import CatalogError, ConfigError
 from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
 from ticklake.lake import Lake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
@@ -103,7 +103,12 @@ def _backtest(
     settings, search_path = _load(config)
     check_strategies(settings.strategies, search_path, on_import)
     check_venues(settings.venues, settings.instruments)
-    check_runs(settings.runs)
+    if offline and isinstance(settings.runs, str):
+        raise ConfigError(
+            f"offline: runs are to be written to {settings.runs}",
+            hint="Name a folder of this machine as runs.",
+        )
+    check_runs(settings.runs, settings.runs_storage)
     lake, catalog = Lake.from_config(settings.lake), Catalog(settings.store)
     report = fetch(
         lake,
@@ -153,6 +158,7 @@ def _backtest(
             settings.runs,
             config=public_config(settings),
             provenance=provenance,
+            storage=settings.runs_storage,
             figures_of_data=figures,
         )
 

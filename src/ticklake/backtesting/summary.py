@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ticklake.backtesting.job import EngineOutcome
 from ticklake.backtesting.returns import return_statistics
+from ticklake.report.curves import total_equity
 from ticklake.types import Window
 
 __all__ = ["figures", "remarks", "results_digest"]
@@ -33,7 +34,7 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
         outcome: What the engine says.
         window: What was replayed.
     """
-    orders, fills, curves = tables["orders"], tables["fills"], _total_equity(tables["equity"])
+    orders, fills, curves = tables["orders"], tables["fills"], total_equity(tables["equity"])
     starting = {code: curve[0][1] for code, curve in curves.items()}
     ending = {code: curve[-1][1] for code, curve in curves.items()}
     drawdowns = {code: _drawdown(value for _, value in curve) for code, curve in curves.items()}
@@ -111,28 +112,6 @@ def _stale(outcome: EngineOutcome) -> Iterator[str]:
             f"{count:,} trades did not move the simulated market ('Skipping stale trade' in the log): by "
             "exchange time they are older than what its book was last updated with. Strategies got them"
         )
-
-
-def _total_equity(equity: pa.Table) -> dict[str, list[tuple[int, Decimal]]]:
-    """Return the equity over time by currency, all accounts together."""
-    curves: dict[str, list[tuple[int, Decimal]]] = {}
-    latest: dict[tuple[str, str], Decimal] = {}
-    columns = (
-        equity["currency"],
-        equity["account_id"],
-        equity["equity"],
-        equity["ts_event"].cast(pa.int64()),
-    )
-    for code, account, value, nanos in zip(*(column.to_pylist() for column in columns), strict=True):
-        latest[code, account] = value
-        total = sum((v for (c, _), v in latest.items() if c == code), Decimal(0))
-        curve = curves.setdefault(code, [])
-        if curve and curve[-1][0] == nanos:
-            # Another account at the same instant: one point.
-            curve[-1] = (nanos, total)
-        else:
-            curve.append((nanos, total))
-    return curves
 
 
 def _drawdown(curve: Iterable[Decimal]) -> tuple[float | None, Decimal]:

@@ -367,7 +367,7 @@ def print_notes(run: Run) -> None:
     counts = run.summary["log"]["counts"]
     if counts:
         spelled = " and ".join(f"{count:,} {_LEVELS.get(level, level)}" for level, count in counts.items())
-        print_warning(f"the engine logged {spelled}; see {run.path / 'engine-log.jsonl'}")
+        print_warning(f"the engine logged {spelled}; see {run.location}/engine-log.jsonl")
 
 
 _LEVELS = {"WARN": "warnings", "ERROR": "errors"}
@@ -391,8 +391,8 @@ def print_runs(runs: Iterable[tuple[str, Run]]) -> None:
             console.print(_figures_table([one]))
     console.print("An event is a data point that the engine processed.", style="dim")
     for name, run in named:
-        console.print(f"{escape(name)}: run folder {escape(str(run.path))}", soft_wrap=True)
-        console.print(f"  report {escape(str(run.report()))}", soft_wrap=True)
+        console.print(f"{escape(name)}: run folder {escape(run.location)}", soft_wrap=True)
+        console.print(f"  report {escape(run.location)}/report.html", soft_wrap=True)
 
 
 def _figures_table(named: Sequence[tuple[str, Run]]) -> Table:

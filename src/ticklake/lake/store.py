@@ -1,7 +1,8 @@
 """Object stores by URL. The only importer of obstore; its errors become ticklake's here, and nowhere else.
 
-A `Store` reads byte ranges of objects and says which version of the object they are of. What reads is a
-coroutine for `ticklake.lake.loop`; `put` and `list` are for tools and tests and wait by themselves.
+A `Store` reads byte ranges of objects and says which version of the object they are of, and writes whole
+objects. Its methods are coroutines for `ticklake.lake.loop`; `put` and `list`, for tools and tests, wait by
+themselves.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import datetime as dt
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 from obstore.exceptions import (
+    AlreadyExistsError,
     BaseError,
     InvalidPathError,
     NotSupportedError,
@@ -47,14 +50,19 @@ from ticklake.lake.url import StoreUrl, check_endpoint
 from ticklake.types import ByteRange
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ListStream, ObjectMeta
+    from obstore import Attributes, GetOptions, ListStream, ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
-__all__ = ["Fetched", "ObjectInfo", "Store", "Transfer"]
+__all__ = ["Fetched", "ObjectInfo", "Owner", "Store", "Transfer", "of_owner"]
+
+type Owner = Literal["lake", "runs"]
 
 type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
 _LIST_PAGE = 1_000
+# What is larger is written in parts of this size, some of them side by side.
+_PART = 8 * 1024 * 1024
+_PARTS_AT_ONCE = 4
 # Stores that list in no order.
 _UNORDERED = ("file", "http", "https")
 _NANOS = 1e9
@@ -127,17 +135,26 @@ class Store:
         url: Which one.
         storage: How to reach it.
         transfer: Counts requests and bytes.
+        owner: Whose store it is, which errors speak of.
 
     Raises:
         ConfigError: An endpoint in `storage` is not usable.
     """
 
-    def __init__(self, url: StoreUrl, storage: StorageConfig, transfer: Transfer) -> None:
+    def __init__(
+        self,
+        url: StoreUrl,
+        storage: StorageConfig,
+        transfer: Transfer,
+        *,
+        owner: Owner = "lake",
+    ) -> None:
         if storage.endpoint is not None:
             check_endpoint(storage.endpoint, allow_http=storage.allow_http)
         self.url = url
         self._storage = storage
         self._transfer = transfer
+        self._owner = owner
         self._lock = threading.Lock()
         self._handle: _Handle | None = None
         self._slots = asyncio.Semaphore(storage.max_concurrency)
@@ -264,8 +281,72 @@ class Store:
         Raises:
             LakeError: It could not be written.
         """
+        run(self.write(path, data))
+
+    async def write(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
+        """Write an object, whole or not at all; one that is there is replaced.
+
+        Args:
+            path: Where.
+            data: The bytes, or the file that holds them. Large ones go in parts, each of which may take the
+                `timeout` of the storage options.
+            content_type: What the store says of it to those who ask for it.
+
+        Raises:
+            LakeError: It could not be written.
+        """
         handle = self._open()
-        run(self._ask(path, lambda: settle(obstore.put_async(handle, self.url.prefix + path, data))))
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        parts = max(1, -(-size // _PART))
+        attributes: Attributes | None = {"Content-Type": content_type} if content_type else None
+
+        async def send() -> None:
+            await settle(
+                obstore.put_async(
+                    handle,
+                    self.url.prefix + path,
+                    data,
+                    attributes=attributes,
+                    chunk_size=_PART,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+            )
+
+        # Parts are between a request that begins and one that ends.
+        await self._ask(path, send, requests=1 if parts == 1 else parts + 2)
+
+    async def create(self, path: str, data: bytes) -> bool:
+        """Write a (small) object where there is none, and return whether there was none.
+
+        Stores that cannot tell replace it.
+
+        Raises:
+            LakeError: It could not be written.
+        """
+        handle = self._open()
+
+        async def send() -> bool:
+            try:
+                await settle(obstore.put_async(handle, self.url.prefix + path, data, mode="create"))
+            except AlreadyExistsError:
+                return False
+            return True
+
+        return await self._ask(path, send)
+
+    async def delete(self, path: str) -> None:
+        """Delete an object; it is no error where there is none.
+
+        Raises:
+            LakeError: It could not be deleted.
+        """
+        handle = self._open()
+
+        async def send() -> None:
+            with suppress(FileNotFoundError):
+                await settle(obstore.delete_async(handle, self.url.prefix + path))
+
+        await self._ask(path, send)
 
     async def _head(self, path: str) -> ObjectVersion:
         handle = self._open()
@@ -288,15 +369,21 @@ class Store:
 
         return await self._ask(path, get)
 
-    async def _ask[T](self, path: str, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a request, again after passing failures, and return what `send` makes of the answer."""
+    async def _ask[T](self, path: str, send: Callable[[], Awaitable[T]], *, requests: int = 1) -> T:
+        """Send a request, again after passing failures, and return what `send` makes of the answer.
+
+        Args:
+            path: What it is about.
+            send: Sends it.
+            requests: How many it really is.
+        """
         storage = self._storage
 
         async def attempt() -> T:
-            self._transfer.add(requests=1)
+            self._transfer.add(requests=requests)
             with self._errors(path):
                 # The client's own timeout does not hold for what comes before the request (tokens, names).
-                async with asyncio.timeout(storage.timeout / _NANOS):
+                async with asyncio.timeout(requests * storage.timeout / _NANOS):
                     return await send()
 
         # The slot is held while it waits: what a store cannot answer now is not made up for with more.
@@ -335,7 +422,7 @@ class Store:
                 self._throttle.refused()
             # The cause is shown with its text in a traceback: what could be secret in it goes here.
             exc.args = (failure.text,)
-            raise self._translate(failure, exc, path) from exc
+            raise of_owner(self._translate(failure, exc, path), self._owner) from exc
 
     def _translate(self, failure: Failure, exc: Exception, path: str | None) -> TicklakeError:
         url = self.url.text if path is None else self.url.of(path)
@@ -418,6 +505,18 @@ class Store:
             url=url,
             hint="Check the network and the endpoint, or try again later.",
         )
+
+
+def of_owner[E: TicklakeError](error: E, owner: Owner) -> E:
+    """Return an error, which speaks of the lake and its options, in the words of the store's owner."""
+
+    def reworded(text: str) -> str:
+        return text.replace("lake.storage", "runs_storage").replace("the lake's URL", "the URL of the runs")
+
+    if owner == "runs":
+        error.message, error.hint = reworded(error.message), error.hint and reworded(error.hint)
+        error.args = (error.message,)
+    return error
 
 
 def _changed(url: str) -> ObjectChangedError:
