@@ -51,7 +51,7 @@ lock: setup ## write the lock files anew from pyproject.toml
 	$(COMPILE) requirements/v1.in --output-file requirements/v1.txt
 
 clean: ## remove everything that make has made, the demo and its runs included
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-v1 demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-v1 demo screenshots dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source
 # distribution would bring in build tools that no hash covers.
