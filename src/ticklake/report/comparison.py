@@ -6,13 +6,35 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from ticklake.report.model import RunLike, money, number, percent
+import pyarrow as pa
 
-__all__ = ["Comparison", "Difference", "Figure"]
+from ticklake.report.model import money, number, percent
+
+__all__ = ["Compared", "Comparison", "Difference", "Figure"]
 
 type Value = float | str | None
+
+
+class Compared(Protocol):
+    """What a comparison needs of a run; `ticklake.Run` is one."""
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Key figures."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, without secrets."""
+
+    @property
+    def equity(self) -> pa.Table:
+        """Equity over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +83,7 @@ class Comparison:
         runs: The runs, in the order in which they were given.
     """
 
-    runs: tuple[RunLike, ...]
+    runs: tuple[Compared, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:

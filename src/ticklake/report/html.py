@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,10 @@ import pyarrow as pa
 
 from ticklake.report.charts import Chart, charts
 from ticklake.report.model import RunLike, money, number, percent, primary_currency
+from ticklake.report.shell import page, section
 from ticklake.report.tables import ROWS, data_table, key_values, rows_table
 
 __all__ = ["write_report"]
-
-# Besides being self-contained, the page may not reach out: plotly.js knows addresses of map tiles.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "form-action 'none'; base-uri 'none'"
-)
 
 _COLUMNS = {
     "fills": (
@@ -55,46 +48,15 @@ def _page(run: RunLike) -> str:
         _cards(run),
         _notes(run),
         *(_chart_section(number_, chart) for number_, chart in enumerate(drawn)),
-        _section("Data", _completeness(run.summary)),
+        section("Data", _completeness(run.summary)),
         *(_table_section(name, getattr(run, name)) for name in ("positions", "fills", "orders")),
-        _section("Engine log", _log(run.summary.get("log") or {})),
-        _section("Statistics", _statistics(run.summary["statistics"])),
-        _section("Config", _details("the resolved config", key_values(run.config))),
-        _section("Provenance", _provenance(run)),
+        section("Engine log", _log(run.summary.get("log") or {})),
+        section("Statistics", _statistics(run.summary["statistics"])),
+        section("Config", _details("the resolved config", key_values(run.config))),
+        section("Provenance", _provenance(run)),
     ]
     specs = [{"data": chart.data, "layout": chart.layout} for chart in drawn]
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{escape(run.id)} · ticklake</title>",
-            f"<style>{_resource('page.css')}</style></head><body><main>",
-            *sections,
-            "</main>",
-            f'<script type="application/json" id="charts">{_json(specs)}</script>',
-            f"<script>{_plotly_js()}</script><script>{_resource('page.js')}</script></body></html>",
-        ]
-    )
-
-
-def _resource(name: str) -> str:
-    return files("ticklake.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _plotly_js() -> str:
-    # What `plotly.offline.get_plotlyjs` returns, whose import takes longer than all of the report.
-    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-
-
-def _json(value: object) -> str:
-    # Inside a script element only `<` can end it or start a comment.
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _section(title: str, inner: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+    return page(run.id, sections, charts=specs)
 
 
 def _details(summary: str, inner: str) -> str:
@@ -201,7 +163,7 @@ def _statistics(statistics: dict[str, Any]) -> str:
 def _chart_section(index: int, chart: Chart) -> str:
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
     inner = f'<div class="chart" data-chart="{index}" style="height:{chart.height}px"></div>{note}'
-    return _section(chart.title, inner)
+    return section(chart.title, inner)
 
 
 def _completeness(summary: dict[str, Any]) -> str:
@@ -241,7 +203,7 @@ def _completeness(summary: dict[str, Any]) -> str:
 def _table_section(name: str, table: pa.Table) -> str:
     total = f"{len(table):,}" if len(table) <= ROWS else f"first {ROWS} of {len(table):,}"
     link = f'<p class="note">All columns and rows: <a href="{name}.parquet">{name}.parquet</a></p>'
-    return _section(
+    return section(
         name.capitalize(),
         _details(f"{total} {name}", data_table(table, _COLUMNS[name].split())) + link
         if len(table)
