@@ -39,7 +39,7 @@ def _engine(arguments: Sequence[str]) -> AbstractContextManager[EngineProcess | 
 
 def _run(process: EngineProcess | None) -> None:
     from ticklake.cli.console import print_error
-    from ticklake.cli.migration import app
+    from ticklake.cli.results import app
     from ticklake.errors import ConfigError, TicklakeError
 
     try:

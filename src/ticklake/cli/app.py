@@ -174,30 +174,6 @@ def fetch(
         print_fetch_report(report)
 
 
-@app.command()
-def coverage(
-    catalog: Annotated[Path, typer.Argument(help="Folder of the catalog.")],
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """List what a catalog holds.
-
-    Example: `ticklake coverage catalog --json`
-    """
-    from ticklake.catalog import Catalog
-    from ticklake.cli.console import print_json
-    from ticklake.cli.render import coverage_dict, print_coverage
-    from ticklake.errors import ConfigError
-
-    if not catalog.is_dir():
-        raise ConfigError(f"there is no catalog folder {catalog}")
-    entries = Catalog(catalog).coverage()
-    if as_json:
-        print_json([coverage_dict(entry) for entry in entries])
-    else:
-        print_coverage(entries)
-
-
 @app.command(name="ls")
 def list_lake(
     url: Annotated[str, typer.Argument(help="URL of the bucket (or folder) with the ticks.")],

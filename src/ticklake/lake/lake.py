@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -159,15 +159,27 @@ class Lake:
             if (file := self.layout.parse_tick_path(item.path)) is not None:
                 yield replace(file, size=item.size, last_modified=item.last_modified)
 
-    def days(self, key: str | InstrumentKey, data_type: str | DataType) -> tuple[dt.date, ...]:
+    def days(
+        self,
+        key: str | InstrumentKey,
+        data_type: str | DataType,
+        *,
+        of: Iterable[dt.date] | None = None,
+    ) -> tuple[dt.date, ...]:
         """Return the days for which the lake has a file, in order.
 
         Lists the days only, then asks for each day's file: no listing of the whole lake.
 
+        Args:
+            key: The instrument's key in the lake.
+            data_type: `trades` or `book_snapshot_N`.
+            of: Only these days; then nothing is listed.
+
         Raises:
             LakeError: The store could not be asked.
         """
-        return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key)))
+        asked = None if of is None else sorted(set(of))
+        return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key), asked))
 
     def one_look(self) -> AbstractContextManager[None]:
         """Return a block in which scans are planned together: a file is looked at once for all of them."""

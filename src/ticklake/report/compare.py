@@ -1,4 +1,4 @@
-"""The page of a comparison: equity curves over each other, figures side by side, and what of the configs differs."""
+"""The page of a comparison: equity curves over each other, figures side by side, where the configs differ."""
 
 from __future__ import annotations
 

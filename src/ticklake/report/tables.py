@@ -31,13 +31,20 @@ def data_table(table: pa.Table, columns: Sequence[str]) -> str:
     return rows_table([name.replace("_", " ") for name in columns], zip(*cells, strict=True), numeric)
 
 
-def rows_table(names: Iterable[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
+def rows_table(
+    names: Iterable[str],
+    rows: Iterable[Sequence[str]],
+    numeric: Sequence[bool] = (),
+    *,
+    label: str = "table",
+) -> str:
     """Return a table of texts.
 
     Args:
         names: The column heads.
         rows: The cells.
         numeric: Which columns are numbers, aligned to the right.
+        label: What it is called by who reads the page aloud.
     """
     kinds = [' class="n"' if flag else "" for flag in numeric]
 
@@ -50,7 +57,7 @@ def rows_table(names: Iterable[str], rows: Iterable[Sequence[str]], numeric: Seq
 
     body = "".join(line(row, "td") for row in rows)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
         f"<thead>{line(names, 'th')}</thead><tbody>{body}</tbody></table></div>"
     )
 
