@@ -47,11 +47,11 @@ def runs(tmp_path: Path) -> Path:
 def run_yaml(tmp_path: Path) -> Path:
     """A config over three days: one is fetched, with an hour without rows; the lake lacks the next."""
     morning = [time for time in minutes(0) if not 3 <= (time - START) // (DAY // 24) < 4]
-    put_trades(tmp_path / "lake", made_trades(morning))
+    put_trades(tmp_path / "lake", made_trades(morning), rows=60)
     put_trades(tmp_path / "lake", made_trades(minutes(2)), 2)
     hour = DAY // 24
     catalog, lake = Catalog(tmp_path / "catalog"), Lake(tmp_path / "lake")
-    for start, end in ((0, 3 * hour), (3 * hour, 4 * hour), (4 * hour, DAY)):
+    for start, end in ((3 * hour, 4 * hour), (0, 3 * hour), (4 * hour, DAY)):
         fetch(lake, catalog, [ask(start, end)])
     values = {
         "lake": {"ticks": str(tmp_path / "lake")},
