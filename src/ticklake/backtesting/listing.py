@@ -80,7 +80,9 @@ def list_runs(
     """
     place = place_of(runs, storage)
     if isinstance(place, RunFolder) and not place.path.is_dir():
-        raise BacktestError(f"there is no folder of runs {place.location}")
+        raise BacktestError(
+            f"there is no folder of runs {place.location}", hint="Name one, or its URL, or a run config."
+        )
     try:
         names = place.names()
     except PermissionError as exc:
