@@ -19,8 +19,10 @@ from pathlib import Path
 from ticklake.config import StorageConfig
 from ticklake.config.urls import is_folder
 from ticklake.errors import BacktestError, ConfigError, LakeError, TicklakeError
+from ticklake.lake.failure import of_owner
 from ticklake.lake.loop import gather, run
-from ticklake.lake.store import Store, Transfer, of_owner
+from ticklake.lake.store import Store
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl
 
 __all__ = ["MARKER", "RUN_ID", "RunFolder", "RunObjects", "check_runs", "place_of", "run_folder"]

@@ -30,8 +30,9 @@ from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import DECODERS, Footer, SourceBatch, read_ahead, read_footer
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
-from ticklake.lake.store import Fetched, Store, Transfer
+from ticklake.lake.store import Fetched, Store
 from ticklake.lake.times import in_order, within
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl
 from ticklake.parquet.structure import placed
 from ticklake.types import ByteRange, DataType, InstrumentKey, Moment, Window, parse_day

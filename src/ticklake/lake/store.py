@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import (
@@ -42,10 +42,11 @@ from ticklake.errors import (
     TransientLakeError,
 )
 from ticklake.lake.credentials import CREDENTIAL_HINTS, check_environment, credential_used
-from ticklake.lake.failure import Failure
+from ticklake.lake.failure import Failure, Owner, of_owner
 from ticklake.lake.loop import run, settle
 from ticklake.lake.objects import ObjectVersion
 from ticklake.lake.retry import Throttle, repeat
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl, check_endpoint
 from ticklake.types import ByteRange
 
@@ -53,9 +54,7 @@ if TYPE_CHECKING:
     from obstore import Attributes, GetOptions, ListStream, ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
-__all__ = ["Fetched", "ObjectInfo", "Owner", "Store", "Transfer", "of_owner"]
-
-type Owner = Literal["lake", "runs"]
+__all__ = ["Fetched", "ObjectInfo", "Store"]
 
 type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
@@ -90,38 +89,6 @@ class ObjectInfo:
     path: str
     size: int
     last_modified: dt.datetime
-
-
-class Transfer:
-    """Counts what was asked of stores; shared by threads.
-
-    Each request is counted when it is sent, also one that is sent again. (Those for tokens are the client's
-    own and not counted.) Bytes are those of bodies that arrived whole.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests = 0
-        self._bytes = 0
-
-    @property
-    def requests(self) -> int:
-        """Requests sent."""
-        return self._requests
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the bodies received."""
-        return self._bytes
-
-    def add(self, *, requests: int = 0, size: int = 0) -> None:
-        """Count requests and bytes."""
-        with self._lock:
-            self._requests += requests
-            self._bytes += size
-
-    def __repr__(self) -> str:
-        return f"Transfer(requests={self._requests}, bytes={self._bytes})"
 
 
 class Store:
@@ -505,18 +472,6 @@ class Store:
             url=url,
             hint="Check the network and the endpoint, or try again later.",
         )
-
-
-def of_owner[E: TicklakeError](error: E, owner: Owner) -> E:
-    """Return an error, which speaks of the lake and its options, in the words of the store's owner."""
-
-    def reworded(text: str) -> str:
-        return text.replace("lake.storage", "runs_storage").replace("the lake's URL", "the URL of the runs")
-
-    if owner == "runs":
-        error.message, error.hint = reworded(error.message), error.hint and reworded(error.hint)
-        error.args = (error.message,)
-    return error
 
 
 def _changed(url: str) -> ObjectChangedError:
