@@ -35,6 +35,7 @@ from ticklake.backtesting.places import (
 from ticklake.backtesting.process import running
 from ticklake.backtesting.summary import figures, remarks, results_digest
 from ticklake.config import RunConfig, StorageConfig, StrategyConfig
+from ticklake.display import card
 from ticklake.errors import BacktestError, ObjectNotFoundError, TicklakeError
 from ticklake.types import format_nanos
 
@@ -48,6 +49,14 @@ _FILES = (
     "config.yaml",
     *(f"{name}.parquet" for name in (*TABLES, "prices")),
 )
+
+
+_MONEY = {
+    "net_pnl": ("net PnL", "+,.2f"),
+    "fees": ("fees", ",.2f"),
+    "turnover": ("turnover", ",.0f"),
+    "max_drawdown_amount": ("max drawdown", ",.2f"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,6 +120,29 @@ class Run:
         window, pnl = self.summary["window"], self.summary["net_pnl"]
         made = ", ".join(f"{value:+} {code}" for code, value in pnl.items())
         return f"<Run {self.id}: {window['start']} to {window['end']}, net PnL {made or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary
+        facts = {
+            "id": self.id,
+            "strategies": ", ".join(map(str, summary["strategies"])),
+            "instruments": ", ".join(map(str, summary["instruments"])),
+            "from (UTC)": summary["window"]["start"],
+            "to, exclusive": summary["window"]["end"],
+            "events": summary["events"],
+            "orders, fills, positions": ", ".join(
+                f"{summary[name]:,}" for name in ("orders", "fills", "positions")
+            ),
+            **{
+                label: ", ".join(f"{value:{form}} {code}" for code, value in summary[name].items()) or None
+                for name, (label, form) in _MONEY.items()
+            },
+            "holes": "; ".join(summary.get("data", {}).get("holes", ())) or None,
+            "notes": "; ".join(map(str, summary["notes"])) or None,
+            "results digest": summary["results_digest"],
+            "folder": self.path,
+        }
+        return card("Run", facts)
 
     @cached_property
     def summary(self) -> dict[str, Any]:

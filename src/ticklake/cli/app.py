@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["app"]
+__all__ = ["JsonOption", "LayoutOption", "StorageOption", "app", "one_of"]
 
 app = typer.Typer(
     name="ticklake",
@@ -16,6 +17,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """Return what completes a value in a shell where it is one of a few."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
 
 
 def _flag(*names: str, text: str) -> Any:
@@ -33,7 +43,12 @@ StorageOption = Annotated[
 ]
 LayoutOption = Annotated[
     str | None,
-    typer.Option("--layout", help="Named layout of the lake: default or hive.", metavar="NAME"),
+    typer.Option(
+        "--layout",
+        help="Named layout of the lake: default or hive.",
+        metavar="NAME",
+        autocompletion=one_of("default", "hive"),
+    ),
 ]
 JsonOption = Annotated[bool, _flag("--json", text="Print one JSON document on stdout.")]
 QuietOption = Annotated[bool, _flag("--quiet", "-q", text="Show no progress; warnings are shown.")]
@@ -68,6 +83,9 @@ def _common(
             "--version", callback=_show_version, is_eager=True, help="Show the version.", metavar=""
         ),
     ] = False,
+    debug: Annotated[  # taken by `main`, wherever it stands
+        bool, _flag("--debug", text="Show the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
     pass
 
@@ -94,7 +112,12 @@ def fetch(
         str | None, typer.Option(help="Data types, like trades,book_snapshot_5.", metavar="TYPES")
     ] = None,
     book_as: Annotated[
-        str | None, typer.Option(help="How book snapshots are kept.", metavar="deltas|depth")
+        str | None,
+        typer.Option(
+            help="How book snapshots are kept.",
+            metavar="deltas|depth",
+            autocompletion=one_of("deltas", "depth"),
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -103,7 +126,12 @@ def fetch(
     end: Annotated[str | None, typer.Option(help="End of the window, exclusive.", metavar="TIME")] = None,
     catalog: Annotated[str | None, typer.Option(help="Folder of the catalog.", metavar="DIR")] = None,
     on_hole: Annotated[
-        str | None, typer.Option(help="At a day that the lake does not have.", metavar="stop|skip")
+        str | None,
+        typer.Option(
+            help="At a day that the lake does not have.",
+            metavar="stop|skip",
+            autocompletion=one_of("stop", "skip"),
+        ),
     ] = None,
     keep: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption
+from ticklake.cli.app import JsonOption, one_of
 from ticklake.cli.upkeep import app
 
 __all__ = ["app"]
@@ -41,7 +41,12 @@ def convert_catalog(
     source: Annotated[Path, typer.Argument(help="Folder of the catalog.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="Folder of the new one.", show_default=False)],
     *,
-    to: Annotated[str, typer.Option(help="v1 (NautilusTrader 1.231) or v2.", metavar="v1|v2")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="v1 (NautilusTrader 1.231) or v2.", metavar="v1|v2", autocompletion=one_of("v1", "v2")
+        ),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Convert a catalog of NautilusTrader 1.x into one of 2.x, or back. Exits 1 if a part was left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ from ticklake.cli.tables import show as _show
 from ticklake.cli.tables import table as _table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ticklake.backtesting import Run
     from ticklake.catalog import VerifyReport
     from ticklake.catalog.compaction import CompactReport
     from ticklake.catalog.doctor import Finding
     from ticklake.catalog.maintenance import PruneReport
     from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.fetching.proposal import Proposal
     from ticklake.fetching.repair import RepairReport
     from ticklake.lake import Layout, TickFile
     from ticklake.synth import SyntheticLake
@@ -37,6 +41,7 @@ __all__ = [
     "print_lake",
     "print_no_ticks",
     "print_notes",
+    "print_proposal",
     "print_prune_report",
     "print_repair",
     "print_runs",
@@ -343,3 +348,26 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "holes": lambda s: str(len(s["data"]["holes"])),
     "quarantined rows": lambda s: f"{s['data']['quarantined']:,}",
 }
+
+
+def print_proposal(found: Proposal, url: str, file: Path) -> None:
+    """Print what was found in a lake, what was written, and how to go on."""
+    console = stdout()
+    span = f"{len(found.days):,} day{'s' * (len(found.days) != 1)}, {found.days[0]} to {found.days[-1]}"
+    console.print(f"{escape(url)}: layout {found.layout}, {span}", soft_wrap=True)
+    kinds: dict[str, list[TickFile]] = {}
+    for one in sorted(found.files, key=lambda one: one.data_type):
+        kinds.setdefault(one.data_type, []).append(one)
+    rows = [
+        (kind, f"{len(files):,}", format_bytes(sum(one.size or 0 for one in files)))
+        for kind, files in kinds.items()
+    ]
+    columns = ("data", "instruments", "size")
+    _show(console, f"On {found.day}", columns, rows, right=("instruments", "size"))
+    types = " and ".join(str(data_type) for data_type in found.data_types)
+    console.print(
+        f"Wrote {escape(str(file))}: {types} of {escape(str(found.key))}, {_clock(found.window.start)} to "
+        f"{_clock(found.window.end)}",
+        soft_wrap=True,
+    )
+    console.print(f"Run it: ticklake backtest {escape(shlex.quote(str(file)))}", soft_wrap=True)

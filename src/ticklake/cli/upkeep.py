@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption, app
+from ticklake.cli.app import JsonOption, app, one_of
 
 if TYPE_CHECKING:
     from ticklake.catalog import Catalog
@@ -18,7 +18,12 @@ __all__ = ["app"]
 
 TypeOption = Annotated[
     str | None,
-    typer.Option("--type", help="Only trades, order_book_deltas or order_book_depths.", metavar="TYPE"),
+    typer.Option(
+        "--type",
+        help="Only trades, order_book_deltas or order_book_depths.",
+        metavar="TYPE",
+        autocompletion=one_of("trades", "order_book_deltas", "order_book_depths"),
+    ),
 ]
 IdOption = Annotated[
     str | None,
