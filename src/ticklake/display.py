@@ -13,6 +13,9 @@ __all__ = ["card", "format_bytes", "table"]
 
 _LINE = "border:0;border-bottom:1px solid rgba(128,128,128,.35);padding:.2em .9em .2em 0;background:none"
 
+# Longer than an identifier or a time: such text may be broken into lines.
+_SHORT = 32
+
 
 def format_bytes(count: int) -> str:
     """Return a number of bytes for people, in powers of 1,000."""
@@ -67,8 +70,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, most: int
 
 
 def _cell(value: object) -> str:
-    side = "right" if isinstance(value, int | float) else "left"
-    return f'<td style="{_LINE};text-align:{side}">{escape(_text(value))}</td>'
+    side, text = "right" if isinstance(value, int | float) else "left", _text(value)
+    wrap = ";white-space:nowrap" if len(text) <= _SHORT else ""
+    return f'<td style="{_LINE};text-align:{side}{wrap}">{escape(text)}</td>'
 
 
 def _text(value: object) -> str:

@@ -41,7 +41,7 @@ def _engine(arguments: Sequence[str]) -> AbstractContextManager[EngineProcess | 
 
 
 def _run(arguments: list[str], process: EngineProcess | None, *, debug: bool) -> None:
-    from ticklake.cli.console import print_error, print_notes_of, print_unexpected
+    from ticklake.cli.console import print_error, print_notes_of, print_unexpected, stderr
     from ticklake.cli.starting import app
     from ticklake.errors import ConfigError, TicklakeError
 
@@ -59,6 +59,7 @@ def _run(arguments: list[str], process: EngineProcess | None, *, debug: bool) ->
         if exc.code == _INTERRUPTED:
             # Whoever interrupts again does not want to wait for the end of threads.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            stderr().show_cursor()  # it may have been hidden by what was interrupted as it began
             print_error("Interrupted; nothing is half-written.")
         raise
 
