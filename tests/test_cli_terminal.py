@@ -102,6 +102,39 @@ def test_ctrl_c_says_what_is_kept(server, tmp_path):
     assert again.count("cached") == kept
 
 
+@pytest.mark.parametrize("columns", [80, 160])
+def test_a_backtest_leaves_its_notes_and_figures_on_the_screen_and_nothing_else(server, tmp_path, columns):
+    config = readme_config()
+    config["lake"] = {"ticks": f"{server.url}/{TICKS}", "instruments": f"{server.url}/{INSTRUMENTS}"}
+    config["instruments"][0]["data"] = ["trades"]
+    config["venues"]["BINANCE"]["book"] = "L1_MBP"
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    shutil.copy(ROOT / "examples" / "trade_momentum.py", tmp_path)
+    screen = on_terminal("backtest", "run.yaml", columns=columns, cwd=tmp_path)
+    assert screen.code == 0, screen.raw
+    assert "running the engine" in screen.raw
+    assert screen.left[0].startswith("strategy trade_momentum:TradeMomentum from")
+    assert screen.left[-1].startswith("  report ")
+    text = "\n".join(screen.left)
+    assert "data ready: " in text
+    assert not re.search("planning|running|━|\\d of \\d files", text)
+
+
+def test_an_error_says_what_is_kept(server, tmp_path):
+    def refuse_books(request: Request) -> None:
+        if "book" in request.path and request.range and "bytes=-" not in request.range:
+            server.status[request.path] = 403
+
+    server.before = refuse_books
+    done = ticklake(*fetch(server, tmp_path / "c"), code=1)
+    note, error = done.stderr.splitlines()
+    kept = len(files_of(tmp_path / "c"))
+    assert kept >= 1
+    assert note == f"{kept} of 4 missing windows are in the catalog now, and are kept."
+    assert error.startswith("error: access denied")
+    assert "book_snapshot_5" in error
+
+
 def test_ctrl_c_during_the_engine_leaves_no_run_and_no_process(real_lake, tmp_path):
     config = readme_config()
     config["lake"] = {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)}

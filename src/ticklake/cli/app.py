@@ -216,11 +216,14 @@ def list_lake(
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.options import storage_config
+    from ticklake.cli.progress import work
     from ticklake.cli.render import print_lake, print_no_ticks, tick_file_dict
     from ticklake.lake import Lake
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
-    files = sorted(lake.list(), key=lambda found: (found.data_type, found.instrument, found.day, found.path))
+    with work(f"listing {url}", enabled=not as_json):
+        found = list(lake.list())
+    files = sorted(found, key=lambda file: (file.data_type, file.instrument, file.day, file.path))
     if not files:
         print_no_ticks(url, lake.layout)
     if as_json:

@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import traceback as tracebacks
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -37,8 +38,9 @@ def stdout() -> Console:
     return console
 
 
+@cache
 def stderr() -> Console:
-    """Return a console on the current standard error."""
+    """Return the console on standard error: one, so that text goes above progress and not through it."""
     return Console(stderr=True, highlight=False)
 
 

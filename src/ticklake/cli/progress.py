@@ -94,11 +94,11 @@ def backtest_progress(*, enabled: bool) -> Iterator[BacktestCallbacks]:
 
 
 @contextmanager
-def work(text: str, *, enabled: bool) -> Iterator[None]:
-    """Show that work goes on."""
+def work(text: str, *, enabled: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show that work goes on; what is given tells how many files are done, and of how many."""
     console = stderr()
     if not (enabled and console.is_interactive):
-        yield
+        yield lambda _done, _total: None
         return
-    with console.status(escape(text)):
-        yield
+    with console.status(escape(text)) as status:
+        yield lambda done, total: status.update(f"{escape(text)}, {done:,} of {total:,} files")

@@ -56,7 +56,7 @@ def verify(
     from ticklake.cli.render import print_repair, print_verify_report
 
     catalog, settings = _catalog_of(target)
-    with work(f"verifying {catalog.path}", enabled=not as_json):
+    with work(f"verifying {catalog.path}", enabled=not as_json) as on_file:
         if repair:
             from ticklake.errors import ConfigError
             from ticklake.fetching import requests_of
@@ -78,7 +78,7 @@ def verify(
             )
             report, document = done.after, done.to_dict()
         else:
-            report = verify_catalog(catalog)
+            report = verify_catalog(catalog, on_file=on_file)
             done, document = None, report.to_dict()
     if as_json:
         print_json({"catalog": str(catalog.path), **document})
