@@ -244,3 +244,13 @@ def test_the_written_text_is_plain_yaml_without_surprises(ticklake, lake, tmp_pa
     ticklake("init", odd / "lake" / TICKS)
     values = yaml.safe_load((tmp_path / "run.yaml").read_text())
     assert values["lake"]["ticks"] == str(odd / "lake" / TICKS)
+
+
+def test_without_the_examples_the_strategy_is_left_to_the_user(ticklake, lake, tmp_path, monkeypatch):
+    monkeypatch.setattr("ticklake.cli.template.example_strategies", lambda: None)
+    told = ticklake("init", lake.ticks)
+    assert "to do: strategies: name one of your own" in told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+    assert load_config(tmp_path / "run.yaml").strategies == ()
+    assert '#   - path: "trade_momentum:TradeMomentum"' in (tmp_path / "run.yaml").read_text()
+    assert "strategies is empty" in ticklake("backtest", "run.yaml", code=2).stderr
