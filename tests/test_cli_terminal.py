@@ -69,6 +69,15 @@ def test_no_progress_is_shown_where_it_is_not_wanted(server, tmp_path):
     assert "\x1b[?25l" not in screen.raw
 
 
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_other_work_shows_that_it_goes_on_unless_it_is_not_wanted(real_lake, tmp_path, quiet):
+    screen = on_terminal("ls", real_lake / TICKS, *quiet, columns=80)
+    assert screen.code == 0
+    assert ("listing" in screen.raw) == (not quiet)
+    assert screen.left[0] == "Lake"
+    assert screen.cursor_is_shown
+
+
 def test_nothing_but_text_goes_where_there_is_no_terminal(server, tmp_path):
     done = ticklake(*fetch(server, tmp_path / "c"))
     assert "\x1b" not in done.stdout + done.stderr

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["JsonOption", "LayoutOption", "StorageOption", "app", "one_of"]
+__all__ = ["JsonOption", "LayoutOption", "QuietOption", "StorageOption", "app", "one_of"]
 
 app = typer.Typer(
     name="ticklake",
@@ -209,6 +209,7 @@ def list_lake(
     layout: LayoutOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the data types, instruments, days and sizes of a lake.
 
@@ -221,7 +222,7 @@ def list_lake(
     from ticklake.lake import Lake
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
-    with work(f"listing {url}", enabled=not as_json):
+    with work(f"listing {url}", enabled=not (quiet or as_json)):
         found = list(lake.list())
     files = sorted(found, key=lambda file: (file.data_type, file.instrument, file.day, file.path))
     if not files:
@@ -244,6 +245,7 @@ def synth(
     ] = 150_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same ticks.")] = 7,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic lake: trades, 5-level book and instruments in the default layout.
 
@@ -261,7 +263,7 @@ def synth(
         first = dt.date.fromisoformat(start)
     except ValueError as exc:
         raise ConfigError(f"--start {start!r} is not a day; write it like 2024-08-08") from exc
-    with work("writing ticks", enabled=not as_json):
+    with work("writing ticks", enabled=not (quiet or as_json)):
         made = write_synthetic_lake(
             folder,
             start=first,

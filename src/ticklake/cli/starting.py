@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ticklake.cli.app import LayoutOption, StorageOption
+from ticklake.cli.app import LayoutOption, QuietOption, StorageOption
 from ticklake.cli.results import app
 
 __all__ = ["app"]
@@ -27,6 +27,7 @@ def init(
     ] = None,
     layout: LayoutOption = None,
     storage: StorageOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Look at what is in a lake, and write a commented run config for it that runs as it is.
 
@@ -43,7 +44,7 @@ def init(
     from ticklake.fetching.proposal import propose
 
     check_free(file)
-    with work(f"looking at {url}", enabled=True):
+    with work(f"looking at {url}", enabled=not quiet):
         found = propose(url, instruments, layout=layout, storage=storage_config(storage))
     strategy = copy_strategy(file.parent)
     write_new(file, config_text(found, url, storage_from(storage), file=file, strategy=strategy))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption, app, one_of
+from ticklake.cli.app import JsonOption, QuietOption, app, one_of
 
 if TYPE_CHECKING:
     from ticklake.catalog import Catalog
@@ -45,6 +45,7 @@ def verify(
         ),
     ] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check every file of a catalog: digest, page checksums, times, counts, schema. Exits 1 if one is bad.
 
@@ -56,7 +57,7 @@ def verify(
     from ticklake.cli.render import print_repair, print_verify_report
 
     catalog, settings = _catalog_of(target)
-    with work(f"verifying {catalog.path}", enabled=not as_json) as on_file:
+    with work(f"verifying {catalog.path}", enabled=not (quiet or as_json)) as on_file:
         if repair:
             from ticklake.errors import ConfigError
             from ticklake.fetching import requests_of
@@ -133,6 +134,7 @@ def compact(
     nautilus_id: IdOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Join the files of a UTC day whose windows touch into one; the rows stay what they are.
 
@@ -146,7 +148,7 @@ def compact(
     from ticklake.cli.render import print_compact_report
 
     store, _ = _catalog_of(catalog)
-    with work(f"compacting {store.path}", enabled=not as_json):
+    with work(f"compacting {store.path}", enabled=not (quiet or as_json)):
         report = compact_catalog(store, _type(catalog_type), nautilus_id, dry_run=dry_run)
     if as_json:
         print_json({"catalog": str(store.path), **report.to_dict()})
