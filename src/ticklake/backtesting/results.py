@@ -22,6 +22,7 @@ import yaml
 from pydantic import SecretStr
 
 from ticklake.backtesting.child import EngineProcess
+from ticklake.backtesting.feed import BOOK_SCHEMA, LATENCY_SCHEMA
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.places import (
     MARKER,
@@ -36,7 +37,7 @@ from ticklake.backtesting.process import running
 from ticklake.backtesting.summary import figures, remarks, results_digest
 from ticklake.config import RunConfig, StorageConfig, StrategyConfig
 from ticklake.display import card
-from ticklake.errors import BacktestError, ObjectNotFoundError, TicklakeError
+from ticklake.errors import BacktestError, TicklakeError
 from ticklake.types import format_nanos
 
 __all__ = ["Run", "check_runs", "execute", "new_run_id", "public_config", "run_folder"]
@@ -190,22 +191,35 @@ class Run:
         """Trade prices of each instrument, thinned to the extremes of some thousand time buckets."""
         return self._table("prices")
 
-    def report(self) -> Path:
+    @cached_property
+    def latency(self) -> pa.Table:
+        """How late each instrument's ticks came, in stretches of the window; see `feed.write_feed`."""
+        return self._added("latency", LATENCY_SCHEMA)
+
+    @cached_property
+    def book(self) -> pa.Table:
+        """How each instrument's book stood, in stretches of the window; see `feed.write_feed`."""
+        return self._added("book", BOOK_SCHEMA)
+
+    def report(self, *, anew: bool = False) -> Path:
         """Return the path of the run's HTML report, which is written where it is missing.
 
-        That of a run in an object store is copied to a temporary folder, which stays.
+        That of a run in an object store is a copy in a temporary folder, which stays.
+
+        Args:
+            anew: Whether it is written again where it is there, as after an upgrade of ticklake.
         """
         from ticklake.report import write_report
 
         if isinstance(self.place, RunFolder):
             path = self.place.path / _REPORT
-            if not path.exists():
+            if anew or not path.exists():
                 write_report(self, path)
             return path
         path = Path(tempfile.mkdtemp(prefix="ticklake-report-")) / f"{self.id}.html"
-        try:
+        if not anew and _REPORT in self.place.names():
             path.write_bytes(self.place.read(_REPORT))
-        except ObjectNotFoundError:
+        else:
             write_report(self, path)
         return path
 
@@ -217,6 +231,10 @@ class Run:
         # Not `read_table`, which imports pandas.
         with pq.ParquetFile(io.BytesIO(self.place.read(f"{name}.parquet"))) as file:
             return file.read()
+
+    def _added(self, name: str, schema: pa.Schema) -> pa.Table:
+        # Runs of a version that did not write it are runs all the same.
+        return self._table(name) if f"{name}.parquet" in self.place.names() else schema.empty_table()
 
 
 def _no_run(place: RunFolder | RunObjects, names: list[str], missing: list[str]) -> BacktestError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -256,6 +257,11 @@ def _figures(
                 f"{nautilus_id} {kind}": _rows(files, window) for (nautilus_id, kind), files in used.items()
             },
             "holes": [str(hole) for hole in report.holes],
+            "coverage": {
+                f"{nautilus_id} {kind}": _covered(pinned, nautilus_id, kind, window)
+                for nautilus_id, kind in used
+            },
+            "remarkable": _remarkable(used),
             "quarantined": quarantined,
             "quarantine_reasons": dict(report.quarantined),
             "quarantine": str(catalog.path.absolute() / "quarantine") if quarantined else None,
@@ -265,6 +271,22 @@ def _figures(
         "bytes_read": report.bytes_read,
         "requests": report.requests,
     }
+
+
+def _covered(catalog: Catalog, nautilus_id: str, kind: CatalogType, window: Window) -> float:
+    """Return the share of a window that the catalog covers, known-empty stretches included."""
+    missing = sum(part.end - part.start for part in catalog.missing(kind, nautilus_id, window))
+    return 1 - missing / (window.end - window.start)
+
+
+def _remarkable(used: _FilesUsed) -> dict[str, int]:
+    """Count the rows of the used files that are remarkable, though they were converted, by kind."""
+    counts: Counter[str] = Counter()
+    for files in used.values():
+        for file in files:
+            origin = read_provenance(file.path)
+            counts.update(origin.notes if origin else {})
+    return dict(sorted(counts.items()))
 
 
 def _rows(files: list[CatalogFile], window: Window) -> int:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+PlaceOption = Annotated[
+    str,
+    typer.Option(
+        "--runs", help="Where ids are looked for: a folder, a URL, or a run config.", metavar="PLACE"
+    ),
+]
 HtmlOption = Annotated[
     Path | None,
     typer.Option("--html", help="Write it as a page that works offline.", metavar="FILE"),
@@ -59,6 +65,23 @@ def runs_(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run: its id, folder or URL.", show_default=False)],
+    *,
+    place: PlaceOption = "runs",
+    storage: StorageOption = None,
+) -> None:
+    """Write the report of a run anew from what is in its folder, and print its path.
+
+    That of a run in an object store goes to a temporary folder.
+
+    Example: `ticklake report runs/20240808T235500Z-Momentum-1a2b3c`
+    """
+    where, options = _runs_place(place, storage)
+    typer.echo(_run(run, where, options).report(anew=True))
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[str],
@@ -67,12 +90,7 @@ def compare(
         ),
     ],
     *,
-    place: Annotated[
-        str,
-        typer.Option(
-            "--runs", help="Where ids are looked for: a folder, a URL, or a run config.", metavar="PLACE"
-        ),
-    ] = "runs",
+    place: PlaceOption = "runs",
     html: HtmlOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,

@@ -8,10 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ticklake.report.chart import Chart
 from ticklake.report.comparison import Compared, Comparison, Figure
 from ticklake.report.curves import total_equity
+from ticklake.report.document import chart_section, document, resource, section
 from ticklake.report.model import iso_time
-from ticklake.report.shell import page, resource, section
 from ticklake.report.thinning import extremes
 from ticklake.types import Window
 
@@ -21,6 +22,7 @@ __all__ = ["write_comparison"]
 _COLOURS = 8
 _DASHES = ("solid", "dash", "dot")
 _MOST_POINTS = 4_000
+_HEIGHT = 420
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
@@ -34,17 +36,16 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def _page(comparison: Comparison) -> str:
-    overlays = list(_overlays(comparison))
+    charts = list(_overlays(comparison))
     sections = [
         _header(comparison),
         section("Runs", _runs(comparison)),
-        *(_chart(index, overlay) for index, overlay in enumerate(overlays)),
+        *(chart_section(index, chart) for index, chart in enumerate(charts)),
         section("Figures", _figures(comparison)),
         section("Config", _differences(comparison)),
     ]
-    specs = [{"data": each.data, "layout": each.layout, "time": True} for each in overlays]
     title = " / ".join(run.id for run in comparison.runs)
-    return page(title, sections, charts=specs, css=resource("compare.css"))
+    return document(title, sections, charts, css=resource("compare.css"))
 
 
 def _header(comparison: Comparison) -> str:
@@ -114,23 +115,8 @@ def _table(name: str, heads: Sequence[str], rows: Iterator[Sequence[str]], *, nu
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Overlay:
-    """A chart with a line for each run."""
-
-    title: str
-    note: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-
-
-def _chart(index: int, overlay: _Overlay) -> str:
-    note = f'<p class="note">{escape(overlay.note)}</p>' if overlay.note else ""
-    chart = f'<div class="chart" data-chart="{index}" style="height:420px"></div>'
-    return section(overlay.title, chart + note)
-
-
-def _overlays(comparison: Comparison) -> Iterator[_Overlay]:
+def _overlays(comparison: Comparison) -> Iterator[Chart]:
+    """Return a chart for each currency, with a line for each run."""
     axis = _Axis.of(comparison.runs)
     curves = [total_equity(run.equity) for run in comparison.runs]
     for code in dict.fromkeys(code for each in curves for code in each):
@@ -157,9 +143,10 @@ def _overlays(comparison: Comparison) -> Iterator[_Overlay]:
         note = (
             "" if len(starts) == 1 else "The runs begin with different balances: the change since is shown. "
         )
-        yield _Overlay(
+        yield Chart(
             f"{what.capitalize()} and drawdown in {code}",
             (note + axis.note).strip(),
+            _HEIGHT,
             lines + falls,
             {
                 "hovermode": "x unified",
@@ -180,7 +167,7 @@ def _line(
     *,
     axis: str = "y",
 ) -> dict[str, Any]:
-    kept = extremes(times, values, _MOST_POINTS)
+    kept = extremes(values, _MOST_POINTS)
     label = comparison.labels[index]
     return {
         "type": "scatter",

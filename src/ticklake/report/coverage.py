@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from ticklake.fetching.survey import Status, Stretch, Survey, SurveyRow
-from ticklake.report.shell import page, resource, section
+from ticklake.report.document import document, resource, section
 from ticklake.report.tables import rows_table
 from ticklake.types import NANOS_PER_DAY, Window, format_nanos
 
@@ -51,7 +51,7 @@ def _page(survey: Survey, catalog: str) -> str:
     window = survey.window
     maps = [_kind(kind.value, list(rows), window) for kind, rows in kinds] if window is not None else []
     empty = [] if maps else [section("Nothing", '<p class="note">The catalog holds no ticks.</p>')]
-    return page(
+    return document(
         f"coverage of {catalog}",
         [_header(survey, catalog), _legend(survey), *maps, *empty],
         css=resource("coverage.css"),
