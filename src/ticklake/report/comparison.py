@@ -155,8 +155,9 @@ def _rows(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, _Read, _For
         rows += [(f"{title} {code}", _of_currency(key, code), form) for code in codes]
     rows += [(title, _of(key), _count) for key, title in _COUNTS.items()]
     rows += [
+        ("time in market", _of("time_in_market"), percent),
         ("holes", lambda s: _length(s, "holes"), _count),
-        ("rows in quarantine", lambda s: (s.get("data") or {}).get("quarantined"), _count),
+        ("quarantined rows", lambda s: (s.get("data") or {}).get("quarantined"), _count),
         ("engine seconds", _of("engine_seconds"), _decimals),
         ("nautilus_trader", _of("engine_version"), _count),
         ("results digest", lambda s: str(s.get("results_digest", ""))[:12] or None, _count),
@@ -195,6 +196,7 @@ _BY_CURRENCY: tuple[tuple[str, str, _Form], ...] = (
     ("volatility", "volatility (daily)", percent),
     ("profit_factor", "profit factor", _decimals),
     ("win_rate", "win rate", percent),
+    ("max_exposure", "max exposure", money),
     ("turnover", "turnover", money),
     ("fees", "fees", money),
 )

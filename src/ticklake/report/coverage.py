@@ -17,10 +17,12 @@ from ticklake.types import NANOS_PER_DAY, Window, format_nanos
 __all__ = ["write_coverage"]
 
 # Pixels of a day by the number of days, so that a map is neither a stamp nor a mile long.
-_WIDTHS = ((40, 26), (120, 13), (400, 7))
+_WIDTHS = ((4, 160), (12, 72), (40, 26), (120, 13), (400, 7))
 _NARROWEST = 4
 # Where days are at least this wide, each has its number above it.
 _NUMBERED = 20
+# And what the name of a month takes; where there is less room, its title tells it.
+_MONTH = 56
 _CLASSES = {
     Status.COVERED: "covered",
     Status.EMPTY: "empty",
@@ -80,7 +82,7 @@ def _legend(survey: Survey) -> str:
 def _kind(name: str, rows: Sequence[SurveyRow], window: Window) -> str:
     days = window.days
     width = next((px for most, px in _WIDTHS if len(days) <= most), _NARROWEST)
-    heads = f'<tr><th scope="col">instrument</th>{_months(days)}</tr>'
+    heads = f'<tr><th scope="col">instrument</th>{_months(days, width)}</tr>'
     if width >= _NUMBERED:
         numbers = "".join(f'<th scope="col" title="{day}">{day.day}</th>' for day in days)
         heads += f'<tr><th><span class="hidden">day</span></th>{numbers}</tr>'
@@ -94,10 +96,11 @@ def _kind(name: str, rows: Sequence[SurveyRow], window: Window) -> str:
     return section(name, table + _totals(name, rows) + _windows(name, rows))
 
 
-def _months(days: Sequence[dt.date]) -> str:
+def _months(days: Sequence[dt.date], width: int) -> str:
     def head(month: tuple[int, int], count: int) -> str:
         text = f"{month[0]}-{month[1]:02d}"
-        return f'<th scope="colgroup" colspan="{count}" title="{text}">{text}</th>'
+        shown = text if count * width >= _MONTH else f'<span class="hidden">{text}</span>'
+        return f'<th scope="colgroup" colspan="{count}" title="{text}">{shown}</th>'
 
     groups = itertools.groupby(days, key=lambda day: (day.year, day.month))
     return "".join(head(month, len(list(each))) for month, each in groups)
