@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from fetch_support import BTC_PERP, DAY, ask, made_trades, minutes, put_trades
 from ticklake import Catalog, FetchReport, Lake, Run, fetch
+from ticklake.backtesting.places import RunFolder
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.display import card, table
 
@@ -53,13 +54,14 @@ class Values:
         self.scan = self.lake.scan(request.key, request.data_type, request.window)
         self.unplanned = self.lake.scan(request.key, request.data_type, request.window)
         self.plan = self.scan.plan()
-        self.report = fetch(self.lake, self.catalog, [request, ask(2 * DAY, 3 * DAY)], on_hole="skip")
+        requests = [request, ask(2 * DAY, 3 * DAY)]
+        self.report = fetch(self.lake, self.catalog, requests, on_hole="skip", keep="window")
         run = root / SUMMARY["id"]
         run.mkdir()
         (run / "summary.json").write_text(json.dumps(SUMMARY))
         for name, schema in SCHEMAS.items():
             pq.write_table(schema.empty_table(), run / f"{name}.parquet")
-        self.run = Run(SUMMARY["id"], run)
+        self.run = Run(SUMMARY["id"], RunFolder(run))
 
 
 @pytest.fixture(scope="module")

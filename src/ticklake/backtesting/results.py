@@ -141,7 +141,7 @@ class Run:
             "holes": "; ".join(summary.get("data", {}).get("holes", ())) or None,
             "notes": "; ".join(map(str, summary["notes"])) or None,
             "results digest": summary["results_digest"],
-            "folder": self.path,
+            "folder": self.location,
         }
         return card("Run", facts)
 

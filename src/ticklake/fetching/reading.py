@@ -105,8 +105,8 @@ class Reader:
         keep: What a plan made anew keeps around what was asked for.
         jobs: How many threads use it: what may be in flight, and the decoders, are shared among them.
         refuse_holes: Raises where the lake may not lack what it lacks.
-        on_batch: Called after each row group with the request, the object's URL, the window that its rows may be
-            in, their number, and the bytes that they took.
+        on_batch: Called after each row group with the request, the object's URL, the window that its rows may
+            be in, their number, and the bytes that they took.
     """
 
     def __init__(
