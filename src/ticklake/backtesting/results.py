@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -327,7 +328,9 @@ def execute(
 
 def _import_report() -> None:
     import_module("ticklake.report.html")
-    import_module("pandas")  # which pyarrow imports as soon as it makes an array
+    # Nothing here needs pandas, but where it is installed pyarrow imports it as soon as it makes an array.
+    if find_spec("pandas") is not None:
+        import_module("pandas")
 
 
 def _what(job: EngineJob) -> dict[str, Any]:
