@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock bench soak clean
+.PHONY: help setup demo test lint format lock bench soak notebook clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: setup ## run the whole test suite
 
 soak: setup ## let four processes work on one catalog for MINUTES, with faults, kills and overwriters
 	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+notebook: setup ## execute docs/tutorial.ipynb again, and write its outputs where they changed
+	PYTHONPATH=tests $(BIN)/python -m notebook_support
 
 lint: setup ## check style, types and layers
 	$(BIN)/ruff check
@@ -51,7 +54,7 @@ lock: setup ## write the lock files anew from pyproject.toml
 	$(COMPILE) requirements/v1.in --output-file requirements/v1.txt
 
 clean: ## remove everything that make has made, the demo and its runs included
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-v1 demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-v1 demo screenshots dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp is written last, so an interrupted setup is taken up again. Wheels only: building a source
 # distribution would bring in build tools that no hash covers.

@@ -7,10 +7,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 settings.register_profile(
     "ticklake", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -45,3 +48,20 @@ def real_lake() -> Path:
 def facts(real_lake: Path) -> dict[str, dict[str, Any]]:
     """Counts and sums of the raw recordings by `"<instrument> <day> <data type>"`."""
     return json.loads((real_lake / "facts.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, for as long as a module's tests (its event loop is in the way of others).
+
+    A machine without one skips the tests that need it; CI must have it.
+    """
+    from browser_support import chromium, find_chromium
+
+    executable = find_chromium()
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium is installed, but CI looks at the pages")
+        pytest.skip("no chromium is installed (Debian: apt-get install chromium)")
+    with chromium(executable) as started:
+        yield started

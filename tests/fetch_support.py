@@ -56,6 +56,9 @@ def cloud_of(folder: Path) -> Iterator[MotoServer]:
         )
         for bucket in (TICKS, INSTRUMENTS):
             client.create_bucket(Bucket=bucket)
+            # All servers of a process have one memory.
+            for left in client.list_objects_v2(Bucket=bucket).get("Contents", ()):
+                client.delete_object(Bucket=bucket, Key=left["Key"])
             for path in sorted((folder / bucket).rglob("*.parquet")):
                 client.put_object(
                     Bucket=bucket,

@@ -50,10 +50,12 @@ def run(real_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_folder_holds_what_it_should(run: Run) -> None:
     assert {path.name for path in run.path.iterdir()} == {
         "account.parquet",
+        "book.parquet",
         "config.yaml",
         "engine-log.jsonl",
         "equity.parquet",
         "fills.parquet",
+        "latency.parquet",
         "orders.parquet",
         "positions.parquet",
         "prices.parquet",

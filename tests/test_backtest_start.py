@@ -128,6 +128,12 @@ def test_an_error_before_the_run_leaves_no_process_and_no_noise(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_run_does_not_need_pandas(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
+    run = execute(job(catalog), tmp_path / "runs", config={}, provenance={})
+    assert run.summary["events"] > 0
+
+
 def test_an_engine_that_died_while_it_waited_is_replaced(catalog: Path, tmp_path: Path) -> None:
     with EngineProcess() as process:
         assert within(5, lambda: engines(os.getpid()))

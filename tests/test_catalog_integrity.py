@@ -156,6 +156,12 @@ def test_files_of_all_types_are_recorded_and_whole(catalog):
     check_open(catalog, files_of(catalog))
 
 
+def test_verify_tells_how_far_it_is(catalog):
+    told: list[tuple[int, int]] = []
+    count = len(verify(catalog, on_file=lambda done, total: told.append((done, total))).files)
+    assert told == [(done, count) for done in range(1, count + 1)]
+
+
 @pytest.mark.parametrize("kind", list(CatalogType))
 def test_no_bit_flip_is_silent(catalog, kind):
     """By its record, each of them is found; without one, each that changes any value is."""

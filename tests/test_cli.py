@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,19 +21,22 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 from rich.console import Console
 
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, TICKS, cloud_of
 from lake_support import RangeServer, tick_path
 from ticklake.cli import demo
-from ticklake.cli.progress import _FetchBar
-from ticklake.fetching import FetchProgress
+from ticklake.cli.bars import FetchBars
+from ticklake.cli.starting import app
+from ticklake.fetching import FetchProgress, ObjectProgress
 from ticklake.types import Window
 
 TICKLAKE = str(Path(sys.executable).parent / "ticklake")
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("backtest", "coverage", "demo", "fetch", "ls", "synth")
+COMMANDS = typer.main.get_command(app).commands
+
 START, END = "2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z"
 
 
@@ -58,9 +63,15 @@ def flags(real_lake: Path, folder: Path, *more: object) -> list[object]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(command):
-    text = " ".join(ticklake(command, "--help").stdout.split())
-    assert f"Example: ticklake {command}" in text
+def test_every_command_has_help_with_an_example_that_it_takes(command, capsys):
+    parser = COMMANDS[command]
+    with pytest.raises(typer.Exit), parser.make_context(f"ticklake {command}", ["--help"]):
+        pass
+    text = " ".join(capsys.readouterr().out.split())
+    (example,) = re.findall(rf"Example: ticklake {command}((?: [^│╭ ]+)*)", text)
+    arguments = shlex.split(example.partition(" > ")[0])
+    with parser.make_context(f"ticklake {command}", arguments):
+        pass
 
 
 def test_help_lists_the_commands():
@@ -461,18 +472,26 @@ def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
 
 
 @pytest.mark.parametrize("columns", [40, 80, 160])
-def test_a_progress_bar_is_one_line(columns):
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=columns, color_system=None)
-    bar = _FetchBar(console)
-    bar.show(FetchProgress(BTC_PERP, "book_snapshot_25", 123_456_789, 1_234_567_890, 9_876_543_210))
-    lines = console.render_lines(bar.progress.get_renderable(), pad=False)
-    assert len(lines) == 1
-    text = "".join(segment.text for segment in lines[0])
-    assert len(text) <= columns
+def test_progress_is_a_line_for_all_and_one_for_each_file(columns):
+    console = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system=None)
+    bars = FetchBars(console)
+    for day in (8, 9):
+        file = ObjectProgress(
+            f"gs://lake/{day}", dt.date(2024, 8, day), 12_345_678, 23_456_789, 400_000_000, 999_000_000
+        )
+        bars.show(
+            FetchProgress(BTC_PERP, "book_snapshot_25", 123_456_789, 1_234_567_890, 9_876_543_210, 8, file)
+        )
+    lines = console.render_lines(bars.progress.get_renderable(), pad=False)
+    texts = ["".join(segment.text for segment in line) for line in lines]
+    assert len(texts) == 3
+    assert max(map(len, texts)) <= columns
+    assert "0 of 8 files" in texts[0]
     if columns >= 80:
-        assert "BTC-USDT@LIN book_snapshot_25" in text
-        assert "123,456,789 rows" in text
+        assert "08-09 BTC-USDT@LIN book_snap" in texts[2]
+        assert "400.0/999.0 MB" in texts[2]
+        assert ("123,456,789 rows" if columns == 160 else "123.5M rows") in texts[0]
+        assert texts[0].endswith(":--")
 
 
 @pytest.mark.parametrize(

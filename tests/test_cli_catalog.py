@@ -56,14 +56,6 @@ def document(*arguments: object, code: int = 0) -> dict[str, Any]:
     return json.loads(ticklake(*arguments, "--json", code=code).stdout)
 
 
-@pytest.mark.parametrize(
-    "command", ["verify", "prune", "compact", "doctor", "migrate-config", "convert-catalog"]
-)
-def test_every_command_has_help_with_an_example(command):
-    text = " ".join(ticklake(command, "--help").stdout.split())
-    assert f"Example: ticklake {command}" in text
-
-
 def test_verify_finds_and_repairs(catalog, tmp_path):
     before = catalog.content_digest()
     report = document("verify", catalog.path)

@@ -109,7 +109,9 @@ def test_unquoted_times_keep_their_nanoseconds(tmp_path):
         (("runs",), 5, ["runs: must be a path, found 5"]),
         (("catalog",), "~no-such-user/x", ["catalog", "home folder"]),
         (("catalog",), "s3://bucket/catalog", ["catalog", "folder of this machine"]),
-        (("runs",), "gs://bucket/runs", ["runs", "folder of this machine"]),
+        (("runs",), "gs://user:secret@bucket/runs", ["runs: ", "carries user info"]),
+        (("runs",), Path("gs://bucket/runs"), ["runs", "folder of this machine"]),
+        (("runs_storage",), {"endpont": "x"}, ["runs_storage.endpont: unknown key", "endpoint"]),
         (("engine",), {"chunk_size": 999}, ["engine.chunk_size: must be 1000 or more"]),
         (
             ("engine",),

@@ -16,11 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ticklake.backtesting.equity import time_extremes
+from ticklake.backtesting.feed import BOOK_SCHEMA, LATENCY_SCHEMA
 from ticklake.backtesting.prices import PRICES_SCHEMA
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.report import write_report
-from ticklake.report.charts import charts
+from ticklake.report.charts import Chart, charts
 from ticklake.report.model import money, number, percent, primary_currency
+from ticklake.report.tables import data_table
 from ticklake.report.thinning import extremes, stretches
 
 START = dt.datetime(2024, 8, 8, 23, 55, tzinfo=dt.UTC)
@@ -34,6 +37,7 @@ class FakeRun:
     text: str = "ETHUSDT-PERP.BINANCE"
     fills_count: int = 5
     id: str = "20260101T000000Z-Fake-abcdef"
+    window: tuple[str, str] = ("2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z")
     data: dict[str, Any] = field(
         default_factory=lambda: {"rows": {"trades": 7}, "holes": [], "quarantined": 0}
     )
@@ -42,7 +46,7 @@ class FakeRun:
     def summary(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "window": {"start": "2024-08-08T23:55:00Z", "end": "2024-08-09T00:00:00Z"},
+            "window": dict(zip(("start", "end"), self.window, strict=True)),
             "instruments": [self.text],
             "strategies": [f"module:{self.text}"],
             "events": 7,
@@ -114,6 +118,14 @@ class FakeRun:
         return self._rows("equity", 3)
 
     @property
+    def latency(self) -> pa.Table:
+        return LATENCY_SCHEMA.empty_table()
+
+    @property
+    def book(self) -> pa.Table:
+        return BOOK_SCHEMA.empty_table()
+
+    @property
     def prices(self) -> pa.Table:
         rows = [{"instrument_id": self.text, "ts_event": START, "price": 1.5}]
         return pa.Table.from_pylist(rows, schema=PRICES_SCHEMA)
@@ -158,7 +170,13 @@ def page(run: FakeRun, folder: Path) -> tuple[str, Page]:
 
 def test_everything_is_in_the_page(tmp_path: Path) -> None:
     text, parsed = page(FakeRun(), tmp_path)
-    assert parsed.addresses == ["positions.parquet", "fills.parquet", "orders.parquet", "engine-log.jsonl"]
+    within = [address for address in parsed.addresses if address.startswith("#")]
+    assert within[0] == "#charts"
+    assert all(f'id="{address[1:]}"' in text for address in within)
+    assert set(parsed.addresses) - set(within) == {
+        *(f"{name}.parquet" for name in (*SCHEMAS, "prices", "latency", "book")),
+        *("engine-log.jsonl", "summary.json", "config.yaml", "provenance.json"),
+    }
     assert not {"link", "iframe", "img", "object", "embed", "form"} & set(parsed.tags)
     assert "default-src 'none'" in text
     assert len(text) < 8_000_000
@@ -167,7 +185,7 @@ def test_everything_is_in_the_page(tmp_path: Path) -> None:
     without_plotly = text.replace(plotly, "")
     assert re.findall(r"(?:https?:)?//[a-z]", without_plotly) == []
     assert "prefers-color-scheme: dark" in text
-    assert len(json.loads(data)) == 3
+    assert [len(json.loads(data)[name]) for name in ("charts", "tables")] == [len(charts(FakeRun())), 3]
     assert "Plotly.react" in own
 
 
@@ -179,11 +197,19 @@ def test_values_are_shown_as_text(tmp_path: Path) -> None:
     assert len(parsed.scripts) == len(expected.scripts)
     assert "img" not in parsed.tags
     assert parsed.shown.count(EVIL) >= 15
-    specs = json.loads(parsed.scripts[0])
+    specs = json.loads(parsed.scripts[0])["charts"]
     # Plotly reads a small HTML in its labels; what it shows is escaped for it.
-    labels = [label for trace in specs[0]["data"] for label in trace.get("text", [])]
-    assert labels
+    labels = [text for spec in specs for text in _texts(spec)]
+    assert sum("&lt;script" in label for label in labels) > FakeRun().fills_count
     assert not any("<script" in label or "<img" in label for label in labels)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _texts(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts(inner)]
+    return [value] if isinstance(value, str) else []
 
 
 def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
@@ -193,7 +219,8 @@ def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
     assert "Net PnL in BTC" in parsed.shown
     assert "Orders denied1" in parsed.shown
     assert "2 warnings, by kind" in parsed.shown
-    assert "Complete: no holes" in parsed.shown
+    assert "2WARN# of ETHUSDT-PERP.BINANCE" in parsed.shown
+    assert "Data complete: no holes" in parsed.shown
 
 
 def test_holes_and_quarantined_rows_are_told(tmp_path: Path) -> None:
@@ -215,14 +242,31 @@ def test_holes_and_quarantined_rows_are_told(tmp_path: Path) -> None:
 
 
 def test_long_tables_are_cut_and_say_so(tmp_path: Path) -> None:
-    _, parsed = page(FakeRun(fills_count=4_321), tmp_path)
-    assert "first 200 of 4,321 fills" in parsed.shown
+    _, parsed = page(FakeRun(fills_count=5_432), tmp_path)
+    assert "first 5,000 of 5,432 fills" in parsed.shown
+    # What can be searched is more than what stands in the document at once.
     assert parsed.tags.count("tr") < 400
+    fills = json.loads(parsed.scripts[0])["tables"]["fills"]
+    assert {len(column[1] if isinstance(column[0], list) else column) for column in fills["columns"]} == {
+        5_000
+    }
+
+
+def test_a_column_of_numbers_has_the_decimals_of_the_one_that_needs_most() -> None:
+    column = pa.table({"x": pa.array([Decimal("1.5"), None, Decimal("1234.125"), Decimal(2)])})
+    _, data = data_table("x", column, ["x"])
+    assert data["columns"] == [["1.500", "–", "1,234.125", "2.000"]]
+    assert data["numeric"] == [True]
+
+
+def chart_of(run: FakeRun, title: str) -> Chart:
+    (found,) = (chart for chart in charts(run) if chart.title.endswith(title))
+    return found
 
 
 def test_many_fills_become_few_markers_and_keep_the_largest() -> None:
     run = FakeRun(fills_count=10_000)
-    price = charts(run)[0]
+    price = chart_of(run, "price and fills")
     markers = [trace for trace in price.data if trace["mode"] == "markers"]
     shown = sum(len(trace["x"]) for trace in markers)
     assert shown <= 400
@@ -232,33 +276,41 @@ def test_many_fills_become_few_markers_and_keep_the_largest() -> None:
 
 def test_a_busy_position_is_its_mean_and_range() -> None:
     """Every second one more is bought than sold."""
-    position = charts(FakeRun(fills_count=10_000))[1]
+    position = chart_of(FakeRun(fills_count=10_000), "position")
     lowest, highest, mean = position.data
     for low, middle, high in zip(lowest["y"], mean["y"], highest["y"], strict=True):
         assert low <= middle <= high
     assert len(mean["x"]) < 300
     assert "10,000 changes" in position.note
-    quiet = charts(FakeRun(fills_count=5))[1]
+    quiet = chart_of(FakeRun(fills_count=5), "position")
     assert [trace["y"] for trace in quiet.data] == [[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 3.0]]
 
 
 def test_times_of_all_charts_stand_above_each_other() -> None:
-    assert len({tuple(chart.layout["xaxis"]["range"]) for chart in charts(FakeRun())}) == 1
+    over_time = [chart for chart in charts(FakeRun()) if chart.over_time]
+    assert len(over_time) > 3
+    assert len({tuple(chart.layout["xaxis"]["range"]) for chart in over_time}) == 1
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(-50, 50)), min_size=1, max_size=300),
     st.integers(4, 100),
 )
-def test_a_thinned_series_keeps_ends_extremes_and_every_fall_between_cells(
-    points: list[tuple[int, int]], most: int
-) -> None:
+def test_a_series_thinned_by_time_keeps_ends_and_extremes(points: list[tuple[int, int]], most: int) -> None:
     points.sort(key=lambda point: point[0])
     times, values = [at for at, _ in points], [value for _, value in points]
-    kept = extremes(times, values, most)
+    _check_thinned(time_extremes(times, values, most), values, most)
+
+
+@given(st.lists(st.decimals(-50, 50, places=2), min_size=1, max_size=300), st.integers(5, 100))
+def test_a_thinned_series_keeps_ends_and_extremes(values: list[Decimal], most: int) -> None:
+    _check_thinned(extremes(values, most), values, most)
+
+
+def _check_thinned(kept: list[int], values: list[Any], most: int) -> None:
     assert len(kept) <= most
     assert kept == sorted(set(kept))
-    assert {kept[0], kept[-1]} == {0, len(points) - 1}
+    assert {kept[0], kept[-1]} == {0, len(values) - 1}
     assert {min(values), max(values)} <= {values[index] for index in kept}
 
 
@@ -286,7 +338,9 @@ def test_a_stretch_has_the_mean_and_range_of_each_of_its_moments(
 def test_a_run_without_fills_has_a_report(tmp_path: Path) -> None:
     _, parsed = page(FakeRun(fills_count=0), tmp_path)
     assert "No fills." in parsed.shown
-    assert len(json.loads(parsed.scripts[0])) == 2
+    data = json.loads(parsed.scripts[0])
+    assert set(data["tables"]) == {"positions", "orders"}
+    assert len(data["charts"]) == len(charts(FakeRun(fills_count=0))) > 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import yaml
 
 import ticklake
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, TICKS, cloud_of, files_of
-from ticklake.errors import ConfigError, MissingDataError, NotCachedError
+from runs_support import BUCKET, bucket, failing, options, storage_of
+from ticklake.errors import AccessDeniedError, ConfigError, MissingDataError, NotCachedError
+from ticklake.report.comparison import Comparison
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -276,3 +278,35 @@ def test_secrets_of_the_config_end_nowhere(real_lake, tmp_path):
     assert len(left) > 10
     assert [path for path in left if canary.encode() in path.read_bytes()] == []
     assert canary not in repr(run) + json.dumps(run.summary) + json.dumps(run.provenance) + repr(run.config)
+
+
+def test_runs_go_to_a_bucket_and_come_to_the_same(real_lake, tmp_path):
+    window = {"start": "2024-08-08T23:58:00Z", "end": "2024-08-09T00:00:00Z"}
+    with bucket() as server:
+        url, storage = f"gs://{BUCKET}/runs", storage_of(server, "gs")
+        values = local(tmp_path, real_lake, window=window, runs=url, runs_storage=options(server, "gs"))
+        with pytest.raises(ConfigError, match="offline: runs are to be written to gs://"):
+            ticklake.backtest(values, offline=True)
+        with (
+            failing(server, lambda method, _: method == "PUT", "403 Made"),
+            pytest.raises(AccessDeniedError, match="runs_storage"),
+        ):
+            ticklake.backtest(values)
+        assert not (tmp_path / "catalog").exists(), (
+            "nothing moves before it is known that runs can be written"
+        )
+
+        run = ticklake.backtest(values)
+        here = ticklake.backtest(local(tmp_path, real_lake, window=window))
+        again = ticklake.Run.load(f"{url}/{run.id}", storage=storage)
+        assert again.location == run.location == f"{url}/{run.id}"
+        assert again.summary == run.summary
+        assert again.summary["results_digest"] == here.summary["results_digest"]
+        assert again.fills == here.fills
+        # What was written says all but the secrets, and differs from what is here in where it is.
+        assert "CANARY" not in str(again.config) + str(again.summary) + str(again.provenance)
+        keys = {each.key for each in Comparison((again, here)).differences}
+        assert keys == {"runs", *(key for key in keys if key.startswith("runs_storage."))}
+        assert again.config["runs_storage"]["endpoint"] == server.url
+        (listed,) = ticklake.list_runs(url, storage=storage).runs
+        assert listed.summary["results_digest"] == here.summary["results_digest"]

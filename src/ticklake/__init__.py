@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ticklake import errors as errors
 
 if TYPE_CHECKING:
-    from ticklake.backtesting import Run, backtest
+    from ticklake.backtesting import Run, backtest, list_runs
     from ticklake.catalog import Catalog, Coverage
     from ticklake.config import (
         DialectConfig,
@@ -53,6 +53,7 @@ _HOMES = {
     "backtest": "backtesting",
     "convert": "conversion",
     "fetch": "fetching",
+    "list_runs": "backtesting",
     "load_config": "config",
     "parse_config": "config",
     "plan_fetch": "fetching",
@@ -82,6 +83,7 @@ __all__ = [
     "backtest",
     "convert",
     "fetch",
+    "list_runs",
     "load_config",
     "parse_config",
     "plan_fetch",

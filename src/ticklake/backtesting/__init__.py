@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ticklake.backtesting.job import EngineJob, EngineOutcome, InstrumentData
+    from ticklake.backtesting.listing import list_runs
     from ticklake.backtesting.process import run_engine
     from ticklake.backtesting.results import Run, execute, new_run_id, public_config
     from ticklake.backtesting.run import backtest
@@ -25,6 +26,7 @@ __all__ = [
     "check_strategies",
     "check_venues",
     "execute",
+    "list_runs",
     "new_run_id",
     "public_config",
     "run_engine",
@@ -39,6 +41,7 @@ _HOMES = {
     "check_strategies": "strategies",
     "check_venues": "venues",
     "execute": "results",
+    "list_runs": "listing",
     "new_run_id": "results",
     "public_config": "results",
     "run_engine": "process",

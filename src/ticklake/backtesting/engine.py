@@ -39,6 +39,7 @@ from nautilus_trader.model import Currency, InstrumentId, NautilusDataType, Venu
 from nautilus_trader.portfolio import PortfolioConfig
 
 from ticklake.backtesting.equity import EquityCurve, equity_step_ms
+from ticklake.backtesting.feed import write_feed
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.log import ENGINE_LOG
 from ticklake.backtesting.prices import write_prices
@@ -80,8 +81,9 @@ def simulate(
     """Run a job in this process and write its result tables into a folder.
 
     The folder must exist, and its path be absolute; it gets `orders.parquet`, `fills.parquet`,
-    `positions.parquet`, `account.parquet`, `equity.parquet`, `prices.parquet` and the engine's warnings and
-    errors as `engine-log.jsonl`. What the engine and the strategies print goes to standard error.
+    `positions.parquet`, `account.parquet`, `equity.parquet`, `prices.parquet`, `latency.parquet`,
+    `book.parquet` and the engine's warnings and errors as `engine-log.jsonl`. What the engine and the
+    strategies print goes to standard error.
 
     Args:
         job: What to run.
@@ -130,6 +132,7 @@ def _run(
         raise _strategy_error(failure)
     _write_tables(job, node, equity.rows(), folder)
     write_prices(view.files, job.window, folder / "prices.parquet")
+    write_feed(view.files, job.window, folder / "latency.parquet", folder / "book.parquet")
     outcome = EngineOutcome(
         events=result.iterations,
         seconds=seconds,

@@ -11,7 +11,7 @@ simulated venue look at its queue, so that delayed orders arrive at the timer's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,10 +19,9 @@ from nautilus_trader.model import AccountId, OrderFilled, PortfolioSnapshot, Ven
 from nautilus_trader.portfolio import Portfolio
 from nautilus_trader.trading import Strategy
 
-from ticklake.report.thinning import extremes
 from ticklake.types import Window
 
-__all__ = ["EquityCurve", "equity_step_ms"]
+__all__ = ["EquityCurve", "equity_step_ms", "time_extremes"]
 
 _STEPS = 3_000
 _ROUND_STEPS_MS = (
@@ -149,5 +148,32 @@ def _thinned(points: _Points) -> _Points:
     if len(points) <= _MOST_POINTS:
         return points
     times = sorted(points)
-    kept = extremes(times, [points[nanos]["equity"] for nanos in times], _MOST_POINTS)
+    kept = time_extremes(times, [points[nanos]["equity"] for nanos in times], _MOST_POINTS)
     return {times[index]: points[times[index]] for index in kept}
+
+
+def time_extremes(times: Sequence[int], values: Sequence[float | Decimal], most: int) -> list[int]:
+    """Return the indices of points that draw the same line as all of them, as evenly in time as can be.
+
+    Time is cut into equal cells; of each, the first, lowest, highest and last point stay (the first of equal
+    ones). A series of no more than `most` points stays as it is.
+
+    Args:
+        times: Times in order.
+        values: A value for each.
+        most: How many indices come back at most; at least 4.
+    """
+    if len(times) <= most:
+        return list(range(len(times)))
+    width = max(1, -(-(times[-1] - times[0] + 1) // (most // 4)))
+    kept: set[int] = set()
+    start = 0
+    while start < len(times):
+        cell, stop = (times[start] - times[0]) // width, start + 1
+        while stop < len(times) and (times[stop] - times[0]) // width == cell:
+            stop += 1
+        inside = range(start, stop)
+        lowest, highest = min(inside, key=values.__getitem__), max(inside, key=values.__getitem__)
+        kept |= {start, lowest, highest, stop - 1}
+        start = stop
+    return sorted(kept)

@@ -1,19 +1,19 @@
-"""Runs on disk: a folder with the config, the figures, the tables, the provenance and the report of a run."""
+"""Runs: a folder with the config, the figures, the tables, the provenance and the report of each."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
+import io
 import json
 import re
 import secrets
-import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,61 +23,128 @@ import yaml
 from pydantic import SecretStr
 
 from ticklake.backtesting.child import EngineProcess
+from ticklake.backtesting.feed import BOOK_SCHEMA, LATENCY_SCHEMA
 from ticklake.backtesting.job import EngineJob, EngineOutcome
+from ticklake.backtesting.places import (
+    MARKER,
+    RUN_ID,
+    RunFolder,
+    RunObjects,
+    check_runs,
+    place_of,
+    run_folder,
+)
 from ticklake.backtesting.process import running
 from ticklake.backtesting.summary import figures, remarks, results_digest
-from ticklake.config import RunConfig, StrategyConfig
-from ticklake.errors import BacktestError, ConfigError
+from ticklake.config import RunConfig, StorageConfig, StrategyConfig
+from ticklake.display import card
+from ticklake.errors import BacktestError, TicklakeError
 from ticklake.types import format_nanos
 
 __all__ = ["Run", "check_runs", "execute", "new_run_id", "public_config", "run_folder"]
 
 TABLES = ("orders", "fills", "positions", "account", "equity")
+_REPORT = "report.html"
 _FILES = (
-    "summary.json",
+    MARKER,
     "provenance.json",
     "config.yaml",
     *(f"{name}.parquet" for name in (*TABLES, "prices")),
 )
 
 
+_MONEY = {
+    "net_pnl": ("net PnL", "+,.2f"),
+    "fees": ("fees", ",.2f"),
+    "turnover": ("turnover", ",.0f"),
+    "max_drawdown_amount": ("max drawdown", ",.2f"),
+}
+
+
 @dataclass(frozen=True, repr=False)
 class Run:
     """One backtest: its config, figures, tables and provenance.
 
+    What is asked of it is read when it is first asked, and kept.
+
     Attributes:
         id: Name of the run, sortable by time.
-        path: Its folder.
+        place: Where it lies.
     """
 
     id: str
-    path: Path
+    place: RunFolder | RunObjects
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Return the run in a folder.
+    def load(cls, path: str | Path, *, storage: StorageConfig | None = None) -> Self:
+        """Return the run in a folder of this machine or of an object store.
+
+        Args:
+            path: The folder, or its URL (`gs://…/<run id>`), as text.
+            storage: How to reach an object store; by default as the environment says.
 
         Raises:
             BacktestError: The folder holds no complete run.
+            ConfigError: The URL is not usable.
+            LakeError: The store could not be asked.
         """
-        folder = Path(path)
-        missing = [name for name in _FILES if not (folder / name).is_file()]
-        if missing:
-            found = f"it lacks {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
-            inside = sorted(inner.parent.name for inner in folder.glob("*/summary.json"))
-            raise BacktestError(
-                f"{folder} holds no run: {found}",
-                hint=f"There are runs in it, for example {folder / inside[-1]}." if inside else None,
-            )
+        place = place_of(path, storage)
+        names = place.names()
+        if missing := [name for name in _FILES if name not in names]:
+            raise _no_run(place, names, missing)
         try:
-            return cls(str(cls("", folder).summary["id"]), folder)
-        except (ValueError, KeyError) as exc:
-            raise BacktestError(f"{folder / 'summary.json'} is not what a run wrote: {exc!r}") from exc
+            return cls(str(cls("", place).summary["id"]), place)
+        except (ValueError, KeyError, TypeError) as exc:
+            if isinstance(exc, TicklakeError):
+                raise
+            raise BacktestError(f"{place.location}/{MARKER} is not what a run wrote: {exc!r}") from exc
+
+    @property
+    def location(self) -> str:
+        """Its folder, or the URL of that, as it may be shown."""
+        return self.place.location
+
+    @property
+    def path(self) -> Path:
+        """Its folder.
+
+        Raises:
+            BacktestError: It lies in an object store.
+        """
+        if isinstance(self.place, RunFolder):
+            return self.place.path
+        raise BacktestError(
+            f"the run lies in an object store and has no folder here: {self.location}",
+            hint="Use its location, or copy it.",
+        )
 
     def __repr__(self) -> str:
         window, pnl = self.summary["window"], self.summary["net_pnl"]
         made = ", ".join(f"{value:+} {code}" for code, value in pnl.items())
         return f"<Run {self.id}: {window['start']} to {window['end']}, net PnL {made or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary
+        facts = {
+            "id": self.id,
+            "strategies": ", ".join(map(str, summary["strategies"])),
+            "instruments": ", ".join(map(str, summary["instruments"])),
+            "from (UTC)": summary["window"]["start"],
+            "to, exclusive": summary["window"]["end"],
+            "events": summary["events"],
+            "orders, fills, positions": ", ".join(
+                f"{summary[name]:,}" for name in ("orders", "fills", "positions")
+            ),
+            **{
+                label: ", ".join(f"{value:{form}} {code}" for code, value in summary[name].items()) or None
+                for name, (label, form) in _MONEY.items()
+            },
+            "holes": "; ".join(summary.get("data", {}).get("holes", ())) or None,
+            "notes": "; ".join(map(str, summary["notes"])) or None,
+            "results digest": summary["results_digest"],
+            "folder": self.location,
+        }
+        return card("Run", facts)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -92,7 +159,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, without secrets."""
-        values: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        values: dict[str, Any] = yaml.safe_load(self.place.read("config.yaml"))
         return values
 
     @cached_property
@@ -125,29 +192,72 @@ class Run:
         """Trade prices of each instrument, thinned to the extremes of some thousand time buckets."""
         return self._table("prices")
 
-    def report(self) -> Path:
-        """Return the path of the run's HTML report, which is written where it is missing."""
-        path = self.path / "report.html"
-        if not path.exists():
-            from ticklake.report import write_report
+    @cached_property
+    def latency(self) -> pa.Table:
+        """How late each instrument's ticks came, in stretches of the window; see `feed.write_feed`."""
+        return self._added("latency", LATENCY_SCHEMA)
 
+    @cached_property
+    def book(self) -> pa.Table:
+        """How each instrument's book stood, in stretches of the window; see `feed.write_feed`."""
+        return self._added("book", BOOK_SCHEMA)
+
+    def report(self, *, anew: bool = False) -> Path:
+        """Return the path of the run's HTML report, which is written where it is missing.
+
+        That of a run in an object store is a copy in a temporary folder, which stays.
+
+        Args:
+            anew: Whether it is written again where it is there, as after an upgrade of ticklake.
+        """
+        from ticklake.report import write_report
+
+        if isinstance(self.place, RunFolder):
+            path = self.place.path / _REPORT
+            if anew or not path.exists():
+                write_report(self, path)
+            return path
+        path = Path(tempfile.mkdtemp(prefix="ticklake-report-")) / f"{self.id}.html"
+        if not anew and _REPORT in self.place.names():
+            path.write_bytes(self.place.read(_REPORT))
+        else:
             write_report(self, path)
         return path
 
     def _json(self, name: str) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(self.place.read(name))
         return values
 
     def _table(self, name: str) -> pa.Table:
-        return _read_table(self.path, name)
+        # Not `read_table`, which imports pandas.
+        with pq.ParquetFile(io.BytesIO(self.place.read(f"{name}.parquet"))) as file:
+            return file.read()
+
+    def _added(self, name: str, schema: pa.Schema) -> pa.Table:
+        # Runs of a version that did not write it are runs all the same.
+        return self._table(name) if f"{name}.parquet" in self.place.names() else schema.empty_table()
+
+
+def _no_run(place: RunFolder | RunObjects, names: list[str], missing: list[str]) -> BacktestError:
+    found = f"it lacks {', '.join(missing)}" if names or _exists(place) else "there is no such folder"
+    inside = [name for name in names if RUN_ID.fullmatch(name)]
+    return BacktestError(
+        f"{place.location} holds no run: {found}",
+        hint=f"There are runs in it, for example {(place / inside[-1]).location}." if inside else None,
+    )
+
+
+def _exists(place: RunFolder | RunObjects) -> bool:
+    return isinstance(place, RunFolder) and place.path.is_dir()
 
 
 def execute(
     job: EngineJob,
-    runs: Path,
+    runs: str | Path,
     *,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    storage: StorageConfig | None = None,
     figures_of_data: Mapping[str, Any] | None = None,
     in_process: bool = False,
     process: EngineProcess | None = None,
@@ -156,13 +266,14 @@ def execute(
 ) -> Run:
     """Run a job and write its run folder.
 
-    The folder appears under its name only when it is complete; a run that fails leaves nothing.
+    The run is there only when it is complete; one that fails leaves nothing.
 
     Args:
         job: What to run; its catalog must be ready.
-        runs: Folder of the run folders; created where it is missing.
+        runs: Folder of the run folders, created where it is missing, or the URL of one in an object store.
         config: The resolved config without secrets; see `public_config`.
         provenance: What the data came from.
+        storage: How to reach an object store; by default as the environment says.
         figures_of_data: Goes into the summary as it is: `data` (rows by type, holes, quarantined),
             `fetch_seconds`, `bytes_read`, `requests`.
         in_process: See `running`.
@@ -181,7 +292,7 @@ def execute(
     """
     started = dt.datetime.now(dt.UTC)
     with (
-        run_folder(runs, job.run_id) as folder,
+        run_folder(runs, job.run_id, storage) as folder,
         running(
             job,
             folder,
@@ -192,7 +303,8 @@ def execute(
             on_simulated=on_simulated,
         ) as outcome,
     ):
-        tables = {name: _read_table(folder, name) for name in TABLES}
+        written = Run(job.run_id, RunFolder(folder))
+        tables = {name: getattr(written, name) for name in TABLES}
         summary = {
             "id": job.run_id,
             **_what(job),
@@ -210,19 +322,15 @@ def execute(
         _write_json(folder / "provenance.json", provenance)
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
-        Run(job.run_id, folder).report()
-    return Run.load(runs / job.run_id)
+        written.report()
+    return Run.load((place_of(runs, storage) / job.run_id).location, storage=storage)
 
 
 def _import_report() -> None:
     import_module("ticklake.report.html")
-    import_module("pandas")  # which pyarrow imports as soon as it makes an array
-
-
-def _read_table(folder: Path, name: str) -> pa.Table:
-    # Not `read_table`, which imports pandas.
-    with pq.ParquetFile(folder / f"{name}.parquet") as file:
-        return file.read()
+    # Nothing here needs pandas, but where it is installed pyarrow imports it as soon as it makes an array.
+    if find_spec("pandas") is not None:
+        import_module("pandas")
 
 
 def _what(job: EngineJob) -> dict[str, Any]:
@@ -262,52 +370,16 @@ def new_run_id(strategies: Sequence[StrategyConfig], now: dt.datetime | None = N
     return f"{now or dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(3)}"
 
 
-@contextlib.contextmanager
-def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
-    """Give a folder to write a run into; it gets its name when all went well, and goes when it did not.
-
-    Raises:
-        BacktestError: There is a run of that name, or the folder cannot be made or written.
-    """
-    final, temporary = runs / run_id, runs / f".{run_id}.tmp"
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            raise BacktestError(f"there is a run {final} already")
-        temporary.mkdir()
-        try:
-            yield temporary
-            temporary.rename(final)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    except OSError as exc:
-        raise BacktestError(f"the run folder {final} cannot be written: {exc}") from exc
-
-
-def check_runs(runs: Path) -> None:
-    """Check that run folders can be written, before anything moves; nothing is left behind.
-
-    Raises:
-        ConfigError: They cannot.
-    """
-    home = runs.absolute()
-    while not home.exists():
-        home = home.parent
-    try:
-        with tempfile.TemporaryFile(dir=home) as file:
-            file.write(bytes(4_096))
-    except OSError as exc:
-        raise ConfigError(
-            f"runs: no folder can be written at {runs}: {exc.strerror} ({home})", hint="Name another one."
-        ) from exc
-
-
 def public_config(config: RunConfig) -> dict[str, Any]:
     """Return a config as plain values that YAML and JSON can hold, without secrets."""
     values: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    storage = config.lake.storage
-    for name in type(storage).model_fields:
-        if isinstance(getattr(storage, name), SecretStr):
-            del values["lake"]["storage"][name]
+    for section, storage in (
+        (values["lake"]["storage"], config.lake.storage),
+        (values["runs_storage"], config.runs_storage),
+    ):
+        for name in type(storage).model_fields:
+            if isinstance(getattr(storage, name), SecretStr):
+                del section[name]
+    if isinstance(config.runs, Path):
+        del values["runs_storage"]
     return values

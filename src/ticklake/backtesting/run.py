@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +19,7 @@ from ticklake.backtesting.venues import check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.catalog.rows import count_rows
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
-from ticklake.errors import CatalogError
+from ticklake.errors import CatalogError, ConfigError
 from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
 from ticklake.lake import Lake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
@@ -103,7 +104,12 @@ def _backtest(
     settings, search_path = _load(config)
     check_strategies(settings.strategies, search_path, on_import)
     check_venues(settings.venues, settings.instruments)
-    check_runs(settings.runs)
+    if offline and isinstance(settings.runs, str):
+        raise ConfigError(
+            f"offline: runs are to be written to {settings.runs}",
+            hint="Name a folder of this machine as runs.",
+        )
+    check_runs(settings.runs, settings.runs_storage)
     lake, catalog = Lake.from_config(settings.lake), Catalog(settings.store)
     report = fetch(
         lake,
@@ -153,6 +159,7 @@ def _backtest(
             settings.runs,
             config=public_config(settings),
             provenance=provenance,
+            storage=settings.runs_storage,
             figures_of_data=figures,
         )
 
@@ -250,6 +257,11 @@ def _figures(
                 f"{nautilus_id} {kind}": _rows(files, window) for (nautilus_id, kind), files in used.items()
             },
             "holes": [str(hole) for hole in report.holes],
+            "coverage": {
+                f"{nautilus_id} {kind}": _covered(pinned, nautilus_id, kind, window)
+                for nautilus_id, kind in used
+            },
+            "remarkable": _remarkable(used),
             "quarantined": quarantined,
             "quarantine_reasons": dict(report.quarantined),
             "quarantine": str(catalog.path.absolute() / "quarantine") if quarantined else None,
@@ -259,6 +271,22 @@ def _figures(
         "bytes_read": report.bytes_read,
         "requests": report.requests,
     }
+
+
+def _covered(catalog: Catalog, nautilus_id: str, kind: CatalogType, window: Window) -> float:
+    """Return the share of a window that the catalog covers, known-empty stretches included."""
+    missing = sum(part.end - part.start for part in catalog.missing(kind, nautilus_id, window))
+    return 1 - missing / (window.end - window.start)
+
+
+def _remarkable(used: _FilesUsed) -> dict[str, int]:
+    """Count the rows of the used files that are remarkable, though they were converted, by kind."""
+    counts: Counter[str] = Counter()
+    for files in used.values():
+        for file in files:
+            origin = read_provenance(file.path)
+            counts.update(origin.notes if origin else {})
+    return dict(sorted(counts.items()))
 
 
 def _rows(files: list[CatalogFile], window: Window) -> int:

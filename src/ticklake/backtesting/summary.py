@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ticklake.backtesting.exposure import exposure
 from ticklake.backtesting.job import EngineOutcome
 from ticklake.backtesting.returns import return_statistics
+from ticklake.report.curves import total_equity
 from ticklake.types import Window
 
 __all__ = ["figures", "remarks", "results_digest"]
@@ -24,20 +26,23 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
     both with what is open valued at the last price; `return` is `net_pnl` over the starting balance;
     `max_drawdown` is the deepest fall of the equity below its highest value so far, as a fraction of that
     value (0 or negative), `max_drawdown_amount` the same as money; `turnover` is the sum of the fills'
-    notional values; `fees` of their commissions (negative: rebates). `win_rate` is the engine's, of
-    positions; `sharpe`, `sortino`, `profit_factor` and `volatility` are the engine's formulas over the daily
-    returns of the equity (see `returns`). What is undefined is null.
+    notional values; `fees` of their commissions (negative: rebates). `funding` is null: payments are not
+    simulated, as the catalog has no funding rates. `time_in_market` and `max_exposure`: see `exposure`.
+    `win_rate` is the engine's, of positions; `sharpe`, `sortino`, `profit_factor` and `volatility` are the
+    engine's formulas over the daily returns of the equity (see `returns`). What is undefined is null.
 
     Args:
         tables: `orders`, `fills`, `positions`, `account` and `equity`.
         outcome: What the engine says.
         window: What was replayed.
     """
-    orders, fills, curves = tables["orders"], tables["fills"], _total_equity(tables["equity"])
+    orders, fills, curves = tables["orders"], tables["fills"], total_equity(tables["equity"])
     starting = {code: curve[0][1] for code, curve in curves.items()}
     ending = {code: curve[-1][1] for code, curve in curves.items()}
     drawdowns = {code: _drawdown(value for _, value in curve) for code, curve in curves.items()}
     returns = {code: return_statistics(curve, window) for code, curve in curves.items()}
+
+    time_in_market, max_exposure = exposure(fills, window)
 
     def of_returns(name: str) -> dict[str, float | None]:
         return {code: values[name] for code, values in returns.items()}
@@ -58,7 +63,10 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
         "max_drawdown": {code: fraction for code, (fraction, _) in drawdowns.items()},
         "max_drawdown_amount": {code: float(amount) for code, (_, amount) in drawdowns.items()},
         "fees": _sums(fills, "commission_currency", "commission"),
+        "funding": None,
         "turnover": _sums(fills, "notional_currency", "notional"),
+        "time_in_market": time_in_market,
+        "max_exposure": max_exposure,
         "win_rate": {code: values.get("Win Rate") for code, values in outcome.pnl_statistics.items()},
         "sharpe": of_returns("Sharpe Ratio (252 days)"),
         "sortino": of_returns("Sortino Ratio (252 days)"),
@@ -111,28 +119,6 @@ def _stale(outcome: EngineOutcome) -> Iterator[str]:
             f"{count:,} trades did not move the simulated market ('Skipping stale trade' in the log): by "
             "exchange time they are older than what its book was last updated with. Strategies got them"
         )
-
-
-def _total_equity(equity: pa.Table) -> dict[str, list[tuple[int, Decimal]]]:
-    """Return the equity over time by currency, all accounts together."""
-    curves: dict[str, list[tuple[int, Decimal]]] = {}
-    latest: dict[tuple[str, str], Decimal] = {}
-    columns = (
-        equity["currency"],
-        equity["account_id"],
-        equity["equity"],
-        equity["ts_event"].cast(pa.int64()),
-    )
-    for code, account, value, nanos in zip(*(column.to_pylist() for column in columns), strict=True):
-        latest[code, account] = value
-        total = sum((v for (c, _), v in latest.items() if c == code), Decimal(0))
-        curve = curves.setdefault(code, [])
-        if curve and curve[-1][0] == nanos:
-            # Another account at the same instant: one point.
-            curve[-1] = (nanos, total)
-        else:
-            curve.append((nanos, total))
-    return curves
 
 
 def _drawdown(curve: Iterable[Decimal]) -> tuple[float | None, Decimal]:

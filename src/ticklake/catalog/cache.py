@@ -23,12 +23,14 @@ from ticklake.catalog.records import forget_record
 from ticklake.catalog.tidying import tidy
 from ticklake.catalog.writer import CatalogWriter, data_folder
 from ticklake.config.urls import is_folder
+from ticklake.display import card, table
 from ticklake.errors import CatalogConflictError, CatalogCorruptError, CatalogError
 from ticklake.types import (
     CatalogType,
     InstrumentKey,
     InstrumentSpec,
     Window,
+    format_nanos,
     merge_windows,
     subtract_windows,
 )
@@ -91,6 +93,21 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                str(one.catalog_type),
+                one.nautilus_id,
+                format_nanos(one.windows[0].start),
+                format_nanos(one.windows[-1].end),
+                len(one.windows),
+                one.files,
+            )
+            for one in self.coverage()
+        ]
+        columns = ("type", "instrument", "from (UTC)", "to, exclusive", "windows", "files")
+        return card("Catalog", {"folder": self.path}, table(columns, rows) if rows else "holds no ticks")
 
     def coverage(
         self, catalog_type: CatalogType | None = None, nautilus_id: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -140,6 +140,7 @@ def verify(
     nautilus_id: str | None = None,
     *,
     deep: bool = True,
+    on_file: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """Check the files of a catalog; what is whole and has no record gets one.
 
@@ -148,17 +149,29 @@ def verify(
         catalog_type: This type only, and no definitions.
         nautilus_id: This instrument only.
         deep: Read everything: digest, page checksums, every row's time. Otherwise, what a run checks.
+        on_file: Called after each file with how many were checked, and of about how many.
 
     Raises:
         CatalogError: The catalog may not be read.
     """
-    places = [(one.catalog_type, one.nautilus_id) for one in catalog.coverage(catalog_type, nautilus_id)]
+    coverage = catalog.coverage(catalog_type, nautilus_id)
+    places = [(one.catalog_type, one.nautilus_id) for one in coverage]
+    definitions = catalog.definitions(nautilus_id) if catalog_type is None else []
+    total = sum(one.files for one in coverage) + len(definitions)
+    checks: list[FileCheck] = []
+
+    def add(found: Iterable[FileCheck | None]) -> None:
+        for check in found:
+            if check is not None:
+                checks.append(check)
+                if on_file is not None:
+                    on_file(len(checks), max(total, len(checks)))
+
     with catalog.pinned(places) as pinned:
-        checks = [check for place in places for check in _verified(catalog, pinned, place, deep=deep)]
-    if catalog_type is None:
-        # Each is replaced in one step and by itself, so that they need no pin.
-        found = (check_file(catalog, file, deep=deep) for file in catalog.definitions(nautilus_id))
-        checks += [check for check in found if check is not None]
+        for place in places:
+            add(_verified(catalog, pinned, place, deep=deep))
+    # Each is replaced in one step and by itself, so that they need no pin.
+    add(check_file(catalog, file, deep=deep) for file in definitions)
     return VerifyReport(tuple(checks), tuple(catalog.strays()))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["app"]
+__all__ = ["JsonOption", "LayoutOption", "QuietOption", "StorageOption", "app", "one_of"]
 
 app = typer.Typer(
     name="ticklake",
@@ -16,6 +17,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """Return what completes a value in a shell where it is one of a few."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
 
 
 def _flag(*names: str, text: str) -> Any:
@@ -33,7 +43,12 @@ StorageOption = Annotated[
 ]
 LayoutOption = Annotated[
     str | None,
-    typer.Option("--layout", help="Named layout of the lake: default or hive.", metavar="NAME"),
+    typer.Option(
+        "--layout",
+        help="Named layout of the lake: default or hive.",
+        metavar="NAME",
+        autocompletion=one_of("default", "hive"),
+    ),
 ]
 JsonOption = Annotated[bool, _flag("--json", text="Print one JSON document on stdout.")]
 QuietOption = Annotated[bool, _flag("--quiet", "-q", text="Show no progress; warnings are shown.")]
@@ -68,6 +83,9 @@ def _common(
             "--version", callback=_show_version, is_eager=True, help="Show the version.", metavar=""
         ),
     ] = False,
+    debug: Annotated[  # taken by `main`, wherever it stands
+        bool, _flag("--debug", text="Show the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
     pass
 
@@ -94,7 +112,12 @@ def fetch(
         str | None, typer.Option(help="Data types, like trades,book_snapshot_5.", metavar="TYPES")
     ] = None,
     book_as: Annotated[
-        str | None, typer.Option(help="How book snapshots are kept.", metavar="deltas|depth")
+        str | None,
+        typer.Option(
+            help="How book snapshots are kept.",
+            metavar="deltas|depth",
+            autocompletion=one_of("deltas", "depth"),
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -103,7 +126,12 @@ def fetch(
     end: Annotated[str | None, typer.Option(help="End of the window, exclusive.", metavar="TIME")] = None,
     catalog: Annotated[str | None, typer.Option(help="Folder of the catalog.", metavar="DIR")] = None,
     on_hole: Annotated[
-        str | None, typer.Option(help="At a day that the lake does not have.", metavar="stop|skip")
+        str | None,
+        typer.Option(
+            help="At a day that the lake does not have.",
+            metavar="stop|skip",
+            autocompletion=one_of("stop", "skip"),
+        ),
     ] = None,
     keep: Annotated[
         str | None,
@@ -174,30 +202,6 @@ def fetch(
         print_fetch_report(report)
 
 
-@app.command()
-def coverage(
-    catalog: Annotated[Path, typer.Argument(help="Folder of the catalog.")],
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """List what a catalog holds.
-
-    Example: `ticklake coverage catalog --json`
-    """
-    from ticklake.catalog import Catalog
-    from ticklake.cli.console import print_json
-    from ticklake.cli.render import coverage_dict, print_coverage
-    from ticklake.errors import ConfigError
-
-    if not catalog.is_dir():
-        raise ConfigError(f"there is no catalog folder {catalog}")
-    entries = Catalog(catalog).coverage()
-    if as_json:
-        print_json([coverage_dict(entry) for entry in entries])
-    else:
-        print_coverage(entries)
-
-
 @app.command(name="ls")
 def list_lake(
     url: Annotated[str, typer.Argument(help="URL of the bucket (or folder) with the ticks.")],
@@ -205,6 +209,7 @@ def list_lake(
     layout: LayoutOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the data types, instruments, days and sizes of a lake.
 
@@ -212,11 +217,14 @@ def list_lake(
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.options import storage_config
+    from ticklake.cli.progress import work
     from ticklake.cli.render import print_lake, print_no_ticks, tick_file_dict
     from ticklake.lake import Lake
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
-    files = sorted(lake.list(), key=lambda found: (found.data_type, found.instrument, found.day, found.path))
+    with work(f"listing {url}", enabled=not (quiet or as_json)):
+        found = list(lake.list())
+    files = sorted(found, key=lambda file: (file.data_type, file.instrument, file.day, file.path))
     if not files:
         print_no_ticks(url, lake.layout)
     if as_json:
@@ -237,6 +245,7 @@ def synth(
     ] = 150_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same ticks.")] = 7,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic lake: trades, 5-level book and instruments in the default layout.
 
@@ -254,7 +263,7 @@ def synth(
         first = dt.date.fromisoformat(start)
     except ValueError as exc:
         raise ConfigError(f"--start {start!r} is not a day; write it like 2024-08-08") from exc
-    with work("writing ticks", enabled=not as_json):
+    with work("writing ticks", enabled=not (quiet or as_json)):
         made = write_synthetic_lake(
             folder,
             start=first,

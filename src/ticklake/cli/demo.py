@@ -13,6 +13,7 @@ import yaml
 
 from ticklake.backtesting import Run, backtest
 from ticklake.cli.console import format_bytes, print_note, stdout
+from ticklake.cli.options import example_strategies
 from ticklake.cli.progress import backtest_progress, work
 from ticklake.cli.render import print_notes, print_runs
 from ticklake.errors import ConfigError
@@ -45,7 +46,12 @@ def run_demo(folder: Path) -> None:
         ConfigError: Something in the folder stands in the way that the demo did not make.
     """
     console = stdout()
-    examples = _examples()
+    examples = example_strategies()
+    if examples is None:
+        raise ConfigError(
+            "the demo needs the strategies in the examples folder of a checkout, which is not here",
+            hint="Clone the project and run `make demo` there.",
+        )
     _empty(folder / _CATALOG)
     with work("writing a synthetic lake", enabled=True):
         lake = write_synthetic_lake(folder / "lake", start=_DAY, days=2, row_group_size=10_000)
@@ -102,17 +108,6 @@ def _command(config: Path) -> str:
     if found and Path(found).resolve() == Path(program).resolve():
         program = "ticklake"
     return shlex.join([program, "backtest", str(config)])
-
-
-def _examples() -> Path:
-    """Return the folder of the example strategies, which lies in a checkout of the project."""
-    folder = Path(__file__).resolve().parents[3] / "examples"
-    if not folder.is_dir():
-        raise ConfigError(
-            "the demo needs the strategies in the examples folder of a checkout, which is not here",
-            hint="Clone the project and run `make demo` there.",
-        )
-    return folder
 
 
 def _write_config(folder: Path, name: str, values: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption
+from ticklake.cli.app import JsonOption, QuietOption, one_of
 from ticklake.cli.upkeep import app
 
 __all__ = ["app"]
@@ -41,8 +41,14 @@ def convert_catalog(
     source: Annotated[Path, typer.Argument(help="Folder of the catalog.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="Folder of the new one.", show_default=False)],
     *,
-    to: Annotated[str, typer.Option(help="v1 (NautilusTrader 1.231) or v2.", metavar="v1|v2")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="v1 (NautilusTrader 1.231) or v2.", metavar="v1|v2", autocompletion=one_of("v1", "v2")
+        ),
+    ],
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Convert a catalog of NautilusTrader 1.x into one of 2.x, or back. Exits 1 if a part was left out.
 
@@ -55,7 +61,7 @@ def convert_catalog(
 
     if to not in ("v1", "v2"):
         raise ConfigError(f"--to {to}: give v1 or v2")
-    with work(f"converting {source}", enabled=not as_json):
+    with work(f"converting {source}", enabled=not (quiet or as_json)):
         report = convert(source, target, to="v1" if to == "v1" else "v2")
     for text in report.left_out:
         print_warning(text, kind="left out")

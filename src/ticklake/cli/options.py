@@ -9,7 +9,13 @@ from typing import Any
 from ticklake.config import RunConfig, StorageConfig, parse_config, parse_storage, read_values
 from ticklake.errors import ConfigError
 
-__all__ = ["overlay", "storage_config", "storage_from"]
+__all__ = ["example_strategies", "overlay", "storage_config", "storage_from"]
+
+
+def example_strategies() -> Path | None:
+    """Return the folder of the example strategies, which lies in a checkout of the project, or None."""
+    folder = Path(__file__).resolve().parents[3] / "examples"
+    return folder if folder.is_dir() else None
 
 
 def storage_from(options: Iterable[str] | None) -> dict[str, str]:

@@ -8,74 +8,37 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rich.markup import escape
 
-from ticklake.cli.console import format_bytes, print_note, stderr
+from ticklake.cli.console import format_bytes, print_note, print_notes_of, stderr
 from ticklake.cli.render import print_findings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ticklake.fetching import FetchProgress, FetchReport
 
 __all__ = ["BacktestCallbacks", "backtest_progress", "fetch_progress", "work"]
 
-# In a narrower terminal there is no room for speed and remaining time beside the rest.
-_ROOMY = 110
-
-
-class _FetchBar:
-    """A progress bar of a fetch, always on one line: what wraps cannot be cleared away."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            ProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.table import Column
-
-        roomy = console.width >= _ROOMY
-
-        def column() -> Column:
-            return Column(no_wrap=True)
-
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description}", table_column=column()),
-            BarColumn(bar_width=40 if roomy else 12, table_column=column()),
-            DownloadColumn(table_column=column()),
-            TextColumn("{task.fields[rows]:,} rows", table_column=column()),
-        ]
-        if roomy:
-            columns += [
-                TransferSpeedColumn(table_column=column()),
-                TimeRemainingColumn(table_column=column()),
-            ]
-        self.progress = Progress(*columns, console=console, transient=True)
-        self._task = self.progress.add_task("planning", total=None, rows=0)
-
-    def show(self, event: FetchProgress) -> None:
-        self.progress.update(
-            self._task,
-            description=escape(f"{event.instrument.rpartition(':')[2]} {event.data_type}"),
-            completed=event.bytes_done,
-            total=event.bytes_total,
-            rows=event.rows,
-        )
-
 
 @contextmanager
 def fetch_progress(*, enabled: bool) -> Iterator[Callable[[FetchProgress], None] | None]:
-    """Show a progress bar while the block runs."""
+    """Show how far a fetch is while the block runs; whoever interrupts it is told what it leaves."""
     console = stderr()
-    if not (enabled and console.is_terminal):
-        yield None
-        return
-    bar = _FetchBar(console)
-    with bar.progress:
-        yield bar.show
+    with _telling_notes():
+        if not (enabled and console.is_interactive):
+            yield None
+            return
+        from ticklake.cli.bars import FetchBars
+
+        bars = FetchBars(console)
+        with bars.progress:
+            yield bars.show
+
+
+@contextmanager
+def _telling_notes() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as exc:  # of which no more than the exit code comes out of typer
+        print_notes_of(exc)
+        raise
 
 
 class BacktestCallbacks(TypedDict, total=False):
@@ -91,14 +54,17 @@ class BacktestCallbacks(TypedDict, total=False):
 def backtest_progress(*, enabled: bool) -> Iterator[BacktestCallbacks]:
     """Show how the fetch goes and then the engine; what the fetch found is told in any case."""
     console = stderr()
-    if not (enabled and console.is_terminal):
-        yield {"on_fetched": print_findings}
+    if not (enabled and console.is_interactive):
+        with _telling_notes():
+            yield {"on_fetched": print_findings}
         return
-    bar = _FetchBar(console)
+    from ticklake.cli.bars import FetchBars
+
+    bars = FetchBars(console)
     status = console.status("running the engine")
 
     def fetched(report: FetchReport) -> None:
-        bar.progress.stop()
+        bars.progress.stop()
         print_note(
             f"data ready: {report.rows:,} rows fetched, {format_bytes(report.bytes_read)} read in "
             f"{report.requests} requests, {report.seconds:.2f} s"
@@ -113,25 +79,26 @@ def backtest_progress(*, enabled: bool) -> Iterator[BacktestCallbacks]:
     def simulated(share: float) -> None:
         status.update(f"running the engine, {share:.0%} of the window")
 
-    bar.progress.start()
-    try:
-        yield {
-            "on_progress": bar.show,
-            "on_fetched": fetched,
-            "on_output": printed,
-            "on_simulated": simulated,
-        }
-    finally:
-        status.stop()
-        bar.progress.stop()
+    bars.progress.start()
+    with _telling_notes():
+        try:
+            yield {
+                "on_progress": bars.show,
+                "on_fetched": fetched,
+                "on_output": printed,
+                "on_simulated": simulated,
+            }
+        finally:
+            status.stop()
+            bars.progress.stop()
 
 
 @contextmanager
-def work(text: str, *, enabled: bool) -> Iterator[None]:
-    """Show that work goes on."""
+def work(text: str, *, enabled: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show that work goes on; what is given tells how many files are done, and of how many."""
     console = stderr()
-    if not (enabled and console.is_terminal):
-        yield
+    if not (enabled and console.is_interactive):
+        yield lambda _done, _total: None
         return
-    with console.status(escape(text)):
-        yield
+    with console.status(escape(text)) as status:
+        yield lambda done, total: status.update(f"{escape(text)}, {done:,} of {total:,} files")

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from ticklake.cli.console import format_bytes, print_note, print_warning, stdout
+from ticklake.cli.tables import clock as _clock
+from ticklake.cli.tables import fits as _fits
+from ticklake.cli.tables import moment as _moment
+from ticklake.cli.tables import show as _show
+from ticklake.cli.tables import table as _table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ticklake.backtesting import Run
-    from ticklake.catalog import Coverage, VerifyReport
+    from ticklake.catalog import VerifyReport
     from ticklake.catalog.compaction import CompactReport
     from ticklake.catalog.doctor import Finding
     from ticklake.catalog.maintenance import PruneReport
     from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.fetching.proposal import Proposal
     from ticklake.fetching.repair import RepairReport
     from ticklake.lake import Layout, TickFile
     from ticklake.synth import SyntheticLake
 
 __all__ = [
-    "coverage_dict",
     "print_compact_report",
-    "print_coverage",
     "print_fetch_plan",
     "print_fetch_report",
     "print_findings",
@@ -35,6 +41,7 @@ __all__ = [
     "print_lake",
     "print_no_ticks",
     "print_notes",
+    "print_proposal",
     "print_prune_report",
     "print_repair",
     "print_runs",
@@ -44,61 +51,6 @@ __all__ = [
     "synthetic_lake_dict",
     "tick_file_dict",
 ]
-
-
-def _table(columns: Iterable[str], right: Container[str] = ()) -> Table:
-    """Return a table whose cells rather take several lines than be cut."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(escape(column), justify=justify, overflow="fold", header_style="dim")
-    return table
-
-
-def _fits(console: Console, table: Table) -> bool:
-    """Tell whether no cell of a table has to be folded."""
-    return Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum <= console.width
-
-
-_UNBOUNDED = 10_000
-
-type _Row = tuple[str, ...]
-
-
-def _show(
-    console: Console,
-    title: str,
-    columns: _Row,
-    rows: Sequence[_Row],
-    *,
-    right: Container[str] = (),
-    style: Callable[[_Row], str] = lambda _: "",
-) -> None:
-    """Print rows as one table, or, where it is too wide, as one for each run of equal first cells."""
-    console.print(title, style="bold")
-    whole = _table(columns, right)
-    for row in rows:
-        whole.add_row(*map(escape, row), style=style(row))
-    if _fits(console, whole):
-        console.print(whole)
-        return
-    for first, group in itertools.groupby(rows, key=lambda row: row[0]):
-        part = _table(columns[1:], right)
-        for row in group:
-            part.add_row(*map(escape, row[1:]), style=style(row))
-        console.print(escape(first), style="italic", overflow="fold")
-        console.print(part)
-
-
-def _moment(iso: str) -> str:
-    return iso.removesuffix("Z").replace("T", " ")
-
-
-def _clock(nanos: int) -> str:
-    """Return a time as short as it can be told: the day alone for a midnight."""
-    from ticklake.types import format_nanos
-
-    return _moment(format_nanos(nanos)).removesuffix(" 00:00:00")
 
 
 def print_fetch_plan(plan: FetchPlan) -> None:
@@ -176,40 +128,6 @@ def _print_windows(console: Console, windows: Iterable[WindowReport]) -> None:
                 f"{window.instrument} {window.data_type}: kept with what is read along, from "
                 f"{_clock(window.kept.start)} to {_clock(window.kept.end)}{rows_kept}"
             )
-
-
-def coverage_dict(entry: Coverage) -> dict[str, Any]:
-    """Return what a catalog holds of one type and instrument as plain JSON values."""
-    from ticklake.types import format_nanos
-
-    return {
-        "type": entry.catalog_type.value,
-        "instrument": entry.nautilus_id,
-        "files": entry.files,
-        "windows": [
-            {"start": format_nanos(window.start), "end": format_nanos(window.end)} for window in entry.windows
-        ],
-    }
-
-
-def print_coverage(entries: Iterable[Coverage]) -> None:
-    """Print what a catalog holds."""
-    rows = [
-        (
-            entry.catalog_type.value,
-            entry.nautilus_id,
-            _clock(window.start),
-            _clock(window.end),
-            "" if index else str(entry.files),
-        )
-        for entry in entries
-        for index, window in enumerate(entry.windows)
-    ]
-    if rows:
-        columns = ("type", "instrument", "start", "end", "files")
-        _show(stdout(), "Coverage (UTC)", columns, rows, right=("files",))
-    else:
-        stdout().print("The catalog holds no ticks.")
 
 
 def print_verify_report(report: VerifyReport) -> None:
@@ -316,7 +234,7 @@ def tick_file_dict(found: TickFile) -> dict[str, Any]:
 
 
 def print_lake(files: Sequence[TickFile]) -> None:
-    """Print which days of which instruments and data types a lake holds, and their sizes.
+    """Print how many days of which instruments and data types a lake holds and lacks, and their sizes.
 
     Args:
         files: What there is, sorted.
@@ -327,9 +245,13 @@ def print_lake(files: Sequence[TickFile]) -> None:
         same = list(group)
         days = {found.day for found in same}
         size = format_bytes(sum(found.size or 0 for found in same))
-        rows.append((data_type, instrument, str(len(days)), str(min(days)), str(max(days)), size))
-    columns = ("data", "instrument", "days", "first", "last", "size")
-    _show(stdout(), "Lake", columns, rows, right=("days", "size"))
+        span = (max(days) - min(days)).days + 1
+        holes = "" if span == len(days) else f"{span - len(days):,}"
+        rows.append((data_type, instrument, str(len(days)), holes, str(min(days)), str(max(days)), size))
+    columns = ("data", "instrument", "days", "holes", "first", "last", "size")
+    _show(stdout(), "Lake", columns, rows, right=("days", "holes", "size"))
+    if any(row[3] for row in rows):
+        stdout().print("Holes are days between the first and the last without a file.", style="dim")
 
 
 def print_no_ticks(url: str, layout: Layout) -> None:
@@ -367,7 +289,7 @@ def print_notes(run: Run) -> None:
     counts = run.summary["log"]["counts"]
     if counts:
         spelled = " and ".join(f"{count:,} {_LEVELS.get(level, level)}" for level, count in counts.items())
-        print_warning(f"the engine logged {spelled}; see {run.path / 'engine-log.jsonl'}")
+        print_warning(f"the engine logged {spelled}; see {run.location}/engine-log.jsonl")
 
 
 _LEVELS = {"WARN": "warnings", "ERROR": "errors"}
@@ -391,8 +313,8 @@ def print_runs(runs: Iterable[tuple[str, Run]]) -> None:
             console.print(_figures_table([one]))
     console.print("An event is a data point that the engine processed.", style="dim")
     for name, run in named:
-        console.print(f"{escape(name)}: run folder {escape(str(run.path))}", soft_wrap=True)
-        console.print(f"  report {escape(str(run.report()))}", soft_wrap=True)
+        console.print(f"{escape(name)}: run folder {escape(run.location)}", soft_wrap=True)
+        console.print(f"  report {escape(run.location)}/report.html", soft_wrap=True)
 
 
 def _figures_table(named: Sequence[tuple[str, Run]]) -> Table:
@@ -426,3 +348,26 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "holes": lambda s: str(len(s["data"]["holes"])),
     "quarantined rows": lambda s: f"{s['data']['quarantined']:,}",
 }
+
+
+def print_proposal(found: Proposal, url: str, file: Path) -> None:
+    """Print what was found in a lake, what was written, and how to go on."""
+    console = stdout()
+    span = f"{len(found.days):,} day{'s' * (len(found.days) != 1)}, {found.days[0]} to {found.days[-1]}"
+    console.print(f"{escape(url)}: layout {found.layout}, {span}", soft_wrap=True)
+    kinds: dict[str, list[TickFile]] = {}
+    for one in sorted(found.files, key=lambda one: one.data_type):
+        kinds.setdefault(one.data_type, []).append(one)
+    rows = [
+        (kind, f"{len(files):,}", format_bytes(sum(one.size or 0 for one in files)))
+        for kind, files in kinds.items()
+    ]
+    columns = ("data", "instruments", "size")
+    _show(console, f"On {found.day}", columns, rows, right=("instruments", "size"))
+    types = " and ".join(str(data_type) for data_type in found.data_types)
+    console.print(
+        f"Wrote {escape(str(file))}: {types} of {escape(str(found.key))}, {_clock(found.window.start)} to "
+        f"{_clock(found.window.end)}",
+        soft_wrap=True,
+    )
+    console.print(f"Run it: ticklake backtest {escape(shlex.quote(str(file)))}", soft_wrap=True)

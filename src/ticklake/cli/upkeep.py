@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption, app
+from ticklake.cli.app import JsonOption, QuietOption, app, one_of
 
 if TYPE_CHECKING:
     from ticklake.catalog import Catalog
@@ -18,7 +18,12 @@ __all__ = ["app"]
 
 TypeOption = Annotated[
     str | None,
-    typer.Option("--type", help="Only trades, order_book_deltas or order_book_depths.", metavar="TYPE"),
+    typer.Option(
+        "--type",
+        help="Only trades, order_book_deltas or order_book_depths.",
+        metavar="TYPE",
+        autocompletion=one_of("trades", "order_book_deltas", "order_book_depths"),
+    ),
 ]
 IdOption = Annotated[
     str | None,
@@ -40,6 +45,7 @@ def verify(
         ),
     ] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check every file of a catalog: digest, page checksums, times, counts, schema. Exits 1 if one is bad.
 
@@ -51,7 +57,7 @@ def verify(
     from ticklake.cli.render import print_repair, print_verify_report
 
     catalog, settings = _catalog_of(target)
-    with work(f"verifying {catalog.path}", enabled=not as_json):
+    with work(f"verifying {catalog.path}", enabled=not (quiet or as_json)) as on_file:
         if repair:
             from ticklake.errors import ConfigError
             from ticklake.fetching import requests_of
@@ -73,7 +79,7 @@ def verify(
             )
             report, document = done.after, done.to_dict()
         else:
-            report = verify_catalog(catalog)
+            report = verify_catalog(catalog, on_file=on_file)
             done, document = None, report.to_dict()
     if as_json:
         print_json({"catalog": str(catalog.path), **document})
@@ -128,6 +134,7 @@ def compact(
     nautilus_id: IdOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Join the files of a UTC day whose windows touch into one; the rows stay what they are.
 
@@ -141,7 +148,7 @@ def compact(
     from ticklake.cli.render import print_compact_report
 
     store, _ = _catalog_of(catalog)
-    with work(f"compacting {store.path}", enabled=not as_json):
+    with work(f"compacting {store.path}", enabled=not (quiet or as_json)):
         report = compact_catalog(store, _type(catalog_type), nautilus_id, dry_run=dry_run)
     if as_json:
         print_json({"catalog": str(store.path), **report.to_dict()})

@@ -35,7 +35,7 @@ class BacktestEngine:
         catalog_manager: The catalog, where it shall not be the config's: a folder, the engine's
             `ParquetDataCatalog`, or an object that has one as `catalog` or its folder as `catalog_path`.
         buckets: Where buckets are; None asks the environment (`TICKLAKE_BUCKETS`).
-        runs: Folder of the run folders.
+        runs: Folder of the run folders, or the URL of one in an object store.
 
     Raises:
         ConfigError: The config or the catalog is none of these, or cannot be read.
@@ -137,7 +137,7 @@ class BacktestEngine:
         if not fast_mode:
             result |= _paths(run)
         if export_ticks:
-            result["ticks_path"] = str(_export(run, settings, window))
+            result["ticks_path"] = _export(run, settings, window)
         return result
 
     def _settings(self, found: Translation) -> RunConfig:
@@ -241,13 +241,12 @@ def _paths(run: Run) -> dict[str, str]:
         "equity_curve_path": "equity.parquet",
         "report_path": "report.html",
     }
-    return {"path": str(run.path), **{name: str(run.path / file) for name, file in names.items()}}
+    return {"path": run.location, **{name: f"{run.location}/{file}" for name, file in names.items()}}
 
 
-def _export(run: Run, settings: RunConfig, window: Window) -> Path:
-    """Write the trades of the window into the run folder."""
+def _export(run: Run, settings: RunConfig, window: Window) -> str:
+    """Write the trades of the window into the run folder, and return where."""
     (nautilus_id,) = run.summary["instruments"]
-    target = run.path / "ticks.parquet"
     with Catalog(settings.store).pinned([(CatalogType.TRADES, nautilus_id)], window) as catalog:
         files = catalog.files(CatalogType.TRADES, nautilus_id, window)
         if not files:
@@ -255,5 +254,7 @@ def _export(run: Run, settings: RunConfig, window: Window) -> Path:
         table = pa.concat_tables(pq.read_table(file.path, partitioning=None) for file in files)
     times = table["ts_init"].cast(pa.int64())
     inside = pc.and_(pc.greater_equal(times, window.start), pc.less(times, window.end))
-    pq.write_table(table.filter(inside), target, compression="zstd")
-    return target
+    content = pa.BufferOutputStream()
+    pq.write_table(table.filter(inside), content, compression="zstd")
+    run.place.write("ticks.parquet", content.getvalue().to_pybytes())
+    return f"{run.location}/ticks.parquet"

@@ -214,7 +214,11 @@ def _message(problem: ErrorDetails, model: type[BaseModel], location: tuple[int 
     if kind == "value_error":
         return text.removeprefix("Value error, ")
     # A scalar where a mapping belongs may be anything, a URL with credentials among them.
-    secret = model is StorageConfig or "storage" in location or kind in ("model_type", "dict_type")
+    secret = (
+        model is StorageConfig
+        or not {"storage", "runs_storage"}.isdisjoint(location)
+        or kind in ("model_type", "dict_type")
+    )
     known = _WANTED.get(kind)
     wanted = known.format_map(problem.get("ctx", {})) if known else text.replace("Input should", "must", 1)
     return f"{wanted}, found {_shown(problem['input'], secret=secret)}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,11 +18,13 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    PlainValidator,
     SecretStr,
     StrictBool,
     Tag,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from ticklake.config.urls import is_folder, public_host
 from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
@@ -99,6 +102,19 @@ def _at_home(path: Path) -> Path:
         raise ValueError(f"{path} names a home folder that is not known") from exc
 
 
+def _runs_place(value: object) -> Path | str:
+    """Return a folder, or the URL of one in an object store."""
+    if not isinstance(value, str | Path):
+        raise PydanticCustomError("path_type", "must be a path")
+    if isinstance(value, Path) or "://" not in value:
+        return _at_home(Path(value))
+    public_host(value)
+    scheme, _, rest = value.partition("://")
+    if scheme.lower() == "file":
+        return Path(unquote(urlsplit(value).path))
+    return f"{scheme.lower()}://{rest}".rstrip("/")
+
+
 def _positive(value: Decimal) -> Decimal:
     if not value.is_finite() or value <= 0:
         raise ValueError(f"{value} is not a positive number")
@@ -154,6 +170,7 @@ Nanos = Annotated[
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Secret = Annotated[SecretStr, AfterValidator(_sendable)]
 UserPath = Annotated[Path, AfterValidator(_at_home)]
+RunsPlace = Annotated[Path | str, PlainValidator(_runs_place), PlainSerializer(str, return_type=str)]
 Timestamp = Annotated[
     int,
     BeforeValidator(parse_nanos),
@@ -464,7 +481,9 @@ class RunConfig(_Model):
         venues: Simulated venues by Nautilus name.
         strategies: What trades.
         engine: How the engine runs.
-        runs: Folder of the run folders, relative to the current directory.
+        runs: Folder of the run folders, relative to the current directory, or the URL of one in an object
+            store (`gs://`, `s3://`, `az://`, or `http(s)://` where the server takes and lists files).
+        runs_storage: How that store is reached. Nothing of `lake.storage` goes there.
     """
 
     lake: LakeConfig
@@ -479,7 +498,8 @@ class RunConfig(_Model):
     venues: dict[str, VenueConfig] = Field(default_factory=dict)
     strategies: tuple[StrategyConfig, ...] = ()
     engine: EngineConfig = EngineConfig()
-    runs: UserPath = Path("runs")
+    runs: RunsPlace = Path("runs")
+    runs_storage: StorageConfig = StorageConfig()
 
     @property
     def store(self) -> Path:

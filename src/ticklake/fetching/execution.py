@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -22,6 +22,7 @@ from ticklake.fetching.model import (
     FetchReport,
     FetchRequest,
     Keep,
+    ObjectProgress,
     WindowReport,
     WindowStatus,
 )
@@ -69,9 +70,10 @@ def fetch(
 ) -> FetchReport:
     """Bring what the catalog lacks of the requests from the lake into it.
 
-    A file appears in the catalog when it is whole. An error leaves the files that were complete by then; the
-    next fetch reads the rest. Where something is missing, the type and instrument are locked before footers
-    are read: of several processes that fetch the same one reads it, and the others find it there.
+    A file appears in the catalog when it is whole. An error or an interrupt leaves the files that were
+    complete by then, and its notes (`__notes__`) tell how much that is; the next fetch reads the rest. Where
+    something is missing, the type and instrument are locked before footers are read: of several processes
+    that fetch the same one reads it, and the others find it there.
 
     Several jobs read requests side by side, and parts of long ones. What is written and reported does not
     depend on their number, requests and bytes aside: a row group with rows of two parts is read twice. What
@@ -116,7 +118,8 @@ def fetch(
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
     run = _Run(lake, catalog, on_hole, keep, BadRows(on_bad_row, max_bad_rows))
-    with _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn) as (plan, locks):
+    planned = _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn)
+    with planned as (plan, locks), _telling_what_is_kept(catalog, plan, refresh=refresh):
         run.check(plan)
         run.check_disk(plan)
         meter = _Meter(plan, on_progress)
@@ -173,6 +176,20 @@ def _waves(units: Iterable[UnitPlan]) -> Iterator[list[UnitPlan]]:
     yield wave
 
 
+@contextmanager
+def _telling_what_is_kept(catalog: Catalog, plan: FetchPlan, *, refresh: bool) -> Iterator[None]:
+    """Add to what ends a fetch early how much of what it was to bring is there."""
+    try:
+        yield
+    except BaseException as exc:
+        pieces = [(unit.place, piece.asked) for unit in plan.units for piece in unit.pieces]
+        if refresh:
+            exc.add_note("Of what was to be read again, each file is the old one or the new one, and whole.")
+        elif kept := sum(not catalog.missing(*place, piece) for place, piece in pieces):
+            exc.add_note(f"{kept:,} of {len(pieces):,} missing windows are in the catalog now, and are kept.")
+        raise
+
+
 class _Meter:
     """Turns row groups into progress events."""
 
@@ -181,15 +198,42 @@ class _Meter:
         self._on_progress = on_progress
         self._rows = 0
         self._bytes = 0.0
+        self._objects: dict[str, ObjectProgress] = {}
+        for found in (found for scan in plan.scans for found in scan.objects if found.row_groups):
+            url = found.source.url
+            known = self._objects.get(url) or ObjectProgress(url, found.day, 0, 0, 0, 0)
+            self._objects[url] = replace(
+                known,
+                rows_total=known.rows_total + found.rows,
+                bytes_total=known.bytes_total + found.bytes,
+            )
 
-    def add(self, request: FetchRequest, rows: int, moved: float) -> None:
+    def add(self, request: FetchRequest, url: str, reach: Window, rows: int, moved: float) -> None:
         self._rows += rows
         self._bytes += moved
         if self._on_progress is not None:
-            done = min(self._total, round(self._bytes))
             self._on_progress(
-                FetchProgress(str(request.key), str(request.data_type), self._rows, done, self._total)
+                FetchProgress(
+                    str(request.key),
+                    str(request.data_type),
+                    self._rows,
+                    min(self._total, round(self._bytes)),
+                    self._total,
+                    len(self._objects),
+                    self._object(url, reach, rows),
+                )
             )
+
+    def _object(self, url: str, reach: Window, rows: int) -> ObjectProgress:
+        """Return how far the object is now; one that was overwritten meanwhile is read in part twice."""
+        if (known := self._objects.get(url)) is None:  # it was not there when the plan was made
+            days = reach.days  # its own, and those that the slack reaches into
+            known = ObjectProgress(url, days[len(days) // 2], 0, rows, 0, 0)
+        read = known.rows + rows
+        total = max(read, known.rows_total)
+        done = round(known.bytes_total * read / total) if total else known.bytes_total
+        self._objects[url] = known = replace(known, rows=read, rows_total=total, bytes_done=done)
+        return known
 
 
 @dataclass(eq=False)

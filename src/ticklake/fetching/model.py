@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
 from ticklake.conversion.dialects import declaration
+from ticklake.display import card, format_bytes, table
 from ticklake.types import (
     BookAs,
     CatalogType,
@@ -24,6 +27,7 @@ __all__ = [
     "FetchRequest",
     "FetchRules",
     "Keep",
+    "ObjectProgress",
     "Piece",
     "WindowReport",
     "WindowStatus",
@@ -216,6 +220,27 @@ class WindowReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectProgress:
+    """How far a fetch is with one object of the lake.
+
+    Attributes:
+        url: Its URL.
+        day: The UTC day that its rows are filed under.
+        rows: Source rows read of it so far.
+        rows_total: Source rows to be read of it.
+        bytes_done: Planned bytes of it whose rows were handled.
+        bytes_total: Planned bytes of it; 0 where all that is needed came with its footer.
+    """
+
+    url: str
+    day: dt.date
+    rows: int
+    rows_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
 class FetchProgress:
     """How far a fetch is; sent after each row group.
 
@@ -225,6 +250,8 @@ class FetchProgress:
         rows: Source rows read so far, of all requests.
         bytes_done: Planned bytes whose rows were handled, of all requests.
         bytes_total: Planned bytes of all requests.
+        objects: How many objects rows are read from, of all requests.
+        object: The one under way.
     """
 
     instrument: str
@@ -232,9 +259,11 @@ class FetchProgress:
     rows: int
     bytes_done: int
     bytes_total: int
+    objects: int
+    object: ObjectProgress
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FetchReport:
     """What a fetch did.
 
@@ -273,6 +302,44 @@ class FetchReport:
     def holes(self) -> tuple[WindowReport, ...]:
         """What the lake does not have."""
         return tuple(window for window in self.windows if window.status is WindowStatus.HOLE)
+
+    def __repr__(self) -> str:
+        return (
+            f"FetchReport({self._statuses()}: {self.rows} rows in {self.files} files, "
+            f"{self.bytes_read} bytes in {self.requests} requests, "
+            f"{sum(self.quarantined.values())} quarantined)"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "windows": self._statuses(),
+            "rows read": f"{self.source_rows:,} = {self.source_rows_written:,} written + {self.outside:,} "
+            f"outside the window + {self.source_rows_quarantined:,} quarantined",
+            "catalog rows written": self.rows,
+            "files written": self.files,
+            "received": f"{format_bytes(self.bytes_read)} in {self.requests:,} requests",
+            "time": f"{self.seconds:.2f} s",
+            "quarantined": "; ".join(f"{count:,} {why}" for why, count in self.quarantined.items()) or None,
+            "warnings": "; ".join(self.warnings) or None,
+        }
+        rows = [
+            (
+                one.instrument,
+                one.data_type,
+                format_nanos(one.window.start),
+                format_nanos(one.window.end),
+                one.status.value,
+                "" if one.rows is None else one.rows,
+            )
+            for one in self.windows
+        ]
+        columns = ("instrument", "data", "from (UTC)", "to, exclusive", "status", "rows")
+        return card("FetchReport", facts, table(columns, rows))
+
+    def _statuses(self) -> str:
+        """Return how many windows there are, by what became of them."""
+        counts = Counter(window.status.value for window in self.windows)
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "nothing asked"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

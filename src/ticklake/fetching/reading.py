@@ -105,7 +105,8 @@ class Reader:
         keep: What a plan made anew keeps around what was asked for.
         jobs: How many threads use it: what may be in flight, and the decoders, are shared among them.
         refuse_holes: Raises where the lake may not lack what it lacks.
-        on_batch: Called after each row group with the request, the source rows and the bytes that they took.
+        on_batch: Called after each row group with the request, the object's URL, the window that its rows may
+            be in, their number, and the bytes that they took.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Reader:
         keep: Keep,
         jobs: int,
         refuse_holes: Callable[[Iterable[WindowReport]], None],
-        on_batch: Callable[[FetchRequest, int, float], None],
+        on_batch: Callable[[FetchRequest, str, Window, int, float], None],
     ) -> None:
         self._lake = lake
         self._catalog = catalog
@@ -240,7 +241,8 @@ class Reader:
                     url=source.source.url,
                 )
                 self._bad_rows.check(reader, converter.counts, request)
-                self._on_batch(request, source.table.num_rows, bytes_per_row * source.table.num_rows)
+                rows = source.table.num_rows
+                self._on_batch(request, source.source.url, source.reach, rows, bytes_per_row * rows)
         yield from converter.flush()
 
 

@@ -5,8 +5,9 @@ from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import SourceBatch
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan, ScanPlan
-from ticklake.lake.store import Store, Transfer
+from ticklake.lake.store import Store
 from ticklake.lake.table import ParquetObject
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl
 from ticklake.types import ByteRange
 

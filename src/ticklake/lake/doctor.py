@@ -22,7 +22,8 @@ from ticklake.errors import (
 from ticklake.lake.credentials import credential_used
 from ticklake.lake.layout import Layout
 from ticklake.lake.loop import run
-from ticklake.lake.store import Store, Transfer
+from ticklake.lake.store import Store
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl
 from ticklake.types import DataType, InstrumentKey
 

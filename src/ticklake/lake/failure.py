@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 from ticklake.config import StorageConfig
+from ticklake.errors import TicklakeError
 from ticklake.lake.credentials import secrets
 
-__all__ = ["Failure"]
+__all__ = ["Failure", "Owner", "of_owner"]
+
+type Owner = Literal["lake", "runs"]
+"""Whose a store is."""
 
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _STATUS = re.compile(r"status code: (?P<status>\d{3})[^:<{\n]*:?")
@@ -116,3 +121,15 @@ class Failure:
         return self.status is not None and (
             self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.status in _PASSING
         )
+
+
+def of_owner[E: TicklakeError](error: E, owner: Owner) -> E:
+    """Return an error, which speaks of the lake and its options, in the words of the store's owner."""
+
+    def reworded(text: str) -> str:
+        return text.replace("lake.storage", "runs_storage").replace("the lake's URL", "the URL of the runs")
+
+    if owner == "runs":
+        error.message, error.hint = reworded(error.message), error.hint and reworded(error.hint)
+        error.args = (error.message,)
+    return error

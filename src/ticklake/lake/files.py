@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
@@ -136,14 +136,23 @@ class TickFiles:
             if url is None or kept.version.url == url:
                 self._footers.pop(paths, None)
 
-    async def days(self, data_type: DataType, key: InstrumentKey) -> tuple[dt.date, ...]:
-        """Return the days that have a file: the layout's folders tell which may, each is then asked for."""
+    async def days(
+        self, data_type: DataType, key: InstrumentKey, days: Sequence[dt.date] | None = None
+    ) -> tuple[dt.date, ...]:
+        """Return the days that have a file, of these or of all.
+
+        Of all, the layout's folders tell which may; each is then asked for.
+        """
+        if days is None:
+            days = await self._possible_days(data_type, key)
+        there = await gather(self._has_file(data_type, day, key) for day in days)
+        return tuple(day for day, exists in zip(days, there, strict=True) if exists)
+
+    async def _possible_days(self, data_type: DataType, key: InstrumentKey) -> list[dt.date]:
         folders = self._layout.day_folders(data_type, key)
         listed = await gather(self.store.children(folder.prefix) for folder in folders)
         found = {folder.day(child) for folder, paths in zip(folders, listed, strict=True) for child in paths}
-        days = sorted(day for day in found if day is not None)
-        there = await gather(self._has_file(data_type, day, key) for day in days)
-        return tuple(day for day, exists in zip(days, there, strict=True) if exists)
+        return sorted(day for day in found if day is not None)
 
     async def _has_file(self, data_type: DataType, day: dt.date, key: InstrumentKey) -> bool:
         for path in self._layout.tick_paths(data_type, day, key):

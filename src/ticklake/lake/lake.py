@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ import pyarrow as pa
 from ticklake.config import DialectConfig, LakeConfig, LayoutConfig, StorageConfig
 from ticklake.conversion.dialects import declaration, recognise
 from ticklake.conversion.kernels import schema_without_views
+from ticklake.display import card, format_bytes
 from ticklake.errors import (
     ConfigError,
     CorruptObjectError,
@@ -29,9 +30,10 @@ from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
 from ticklake.lake.reader import DECODERS, Footer, SourceBatch, read_ahead, read_footer
-from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, plan_object
-from ticklake.lake.store import Fetched, Store, Transfer
+from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, facts_of, plan_object
+from ticklake.lake.store import Fetched, Store
 from ticklake.lake.times import in_order, within
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl
 from ticklake.parquet.structure import placed
 from ticklake.types import ByteRange, DataType, InstrumentKey, Moment, Window, parse_day
@@ -106,6 +108,16 @@ class Lake:
         instruments = f", instruments={self._instruments.url.text!r}" if self._instruments else ""
         return f"Lake({self._ticks.store.url.text!r}{instruments})"
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "ticks": self._ticks.store.url.text,
+            "instrument lists": self._instruments.url.text if self._instruments else "none",
+            "layout": self.layout.ticks,
+            "requests sent": self.transfer.requests,
+            "received": format_bytes(self.transfer.bytes),
+        }
+        return card("Lake", facts)
+
     def __reduce__(self) -> tuple[object, ...]:
         instruments = self._instruments and self._instruments.url.text
         make = partial(
@@ -148,26 +160,59 @@ class Lake:
             declaration(dialect),
         )
 
-    def list(self) -> Iterator[TickFile]:
+    def list(self, day: Moment | None = None) -> Iterator[TickFile]:
         """Yield all tick files with size and time in the order of their paths; other objects are left out.
+
+        Args:
+            day: Those of this UTC day only, a date or text; what the layout keeps elsewhere is not listed.
+
+        Raises:
+            ValueError: It is no day.
+            LakeError: The store could not be listed.
+        """
+        day = None if day is None else parse_day(day)
+        prefix = self.layout.tick_prefix if day is None else self.layout.day_prefix(day)
+        # Clouds list in this order, folders and web servers do not.
+        for item in sorted(self._ticks.store.list(prefix), key=lambda item: item.path):
+            file = self.layout.parse_tick_path(item.path)
+            if file is not None and day in (None, file.day):
+                yield replace(file, size=item.size, last_modified=item.last_modified)
+
+    def all_days(self) -> tuple[dt.date, ...]:
+        """Return the days of which the lake has anything, in order.
+
+        One listing of the days, where they are folders of the layout's; else all files are listed.
 
         Raises:
             LakeError: The store could not be listed.
         """
-        # Clouds list in this order, folders and web servers do not.
-        for item in sorted(self._ticks.store.list(self.layout.tick_prefix), key=lambda item: item.path):
-            if (file := self.layout.parse_tick_path(item.path)) is not None:
-                yield replace(file, size=item.size, last_modified=item.last_modified)
+        folder = self.layout.days_folder
+        if folder is None:
+            return tuple(sorted({file.day for file in self.list()}))
+        children = run(self._ticks.store.children(folder.prefix))
+        return tuple(sorted({day for child in children if (day := folder.day(child)) is not None}))
 
-    def days(self, key: str | InstrumentKey, data_type: str | DataType) -> tuple[dt.date, ...]:
+    def days(
+        self,
+        key: str | InstrumentKey,
+        data_type: str | DataType,
+        *,
+        of: Iterable[dt.date] | None = None,
+    ) -> tuple[dt.date, ...]:
         """Return the days for which the lake has a file, in order.
 
         Lists the days only, then asks for each day's file: no listing of the whole lake.
 
+        Args:
+            key: The instrument's key in the lake.
+            data_type: `trades` or `book_snapshot_N`.
+            of: Only these days; then nothing is listed.
+
         Raises:
             LakeError: The store could not be asked.
         """
-        return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key)))
+        asked = None if of is None else sorted(set(of))
+        return run(self._ticks.days(DataType.of(data_type), InstrumentKey.of(key), asked))
 
     def one_look(self) -> AbstractContextManager[None]:
         """Return a block in which scans are planned together: a file is looked at once for all of them."""
@@ -226,6 +271,12 @@ class Scan:
 
     def __repr__(self) -> str:
         return f"Scan({self.key}, {self.data_type}, {self.window})"
+
+    def _repr_html_(self) -> str:
+        # Showing it reads nothing: what a plan costs is for `plan` to pay.
+        planned = self._planned and self._planned[0]
+        state = f"{planned.bytes:,} bytes in {planned.requests:,} requests" if planned else "nothing read yet"
+        return card("Scan", {**facts_of(self.key, self.data_type, self.window), "plan": state})
 
     def plan(self) -> ScanPlan:
         """Return what the scan reads; this reads the files' footers, where the lake does not keep them.

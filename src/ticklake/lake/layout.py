@@ -133,6 +133,19 @@ class Layout:
         """The folder that holds all tick files; empty is the root."""
         return _folder(self.ticks[: self.ticks.index("{")])
 
+    def day_prefix(self, day: dt.date) -> str:
+        """Return the folder that holds all tick files of a day, and little else; empty is the root."""
+        head = self.ticks.replace("{date}", day.isoformat())
+        return _folder(head[: head.index("{")])
+
+    @property
+    def days_folder(self) -> DayFolder | None:
+        """The folder whose children tell all days that there are; None where the layout has none such."""
+        head, _, rest = self.ticks.partition("{date}")
+        if "{" in head:
+            return None
+        return DayFolder(_folder(head), re.compile(_as_regex(f"{head}{{date}}{rest.partition('/')[0]}")))
+
     def day_folders(self, data_type: DataType, key: InstrumentKey) -> tuple[DayFolder, ...]:
         """Return the folders whose children tell for which days there may be a file."""
         head, _, _ = self.ticks.partition("{date}")

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import pyarrow.types as pt
 
 from ticklake.conversion.dialects import Dialect, nanos
+from ticklake.display import card, format_bytes, table
 from ticklake.errors import CorruptObjectError
 from ticklake.lake.objects import SourceObject
 from ticklake.lake.pages import ColumnPages, IndexedPages, PageTimes, place_of_index
 from ticklake.lake.times import check_day
 from ticklake.parquet.structure import MAX_ROW_GROUP_BYTES, RowGroup, Structure, too_large
-from ticklake.types import NANOS_PER_DAY, ByteRange, DataType, InstrumentKey, Window
+from ticklake.types import NANOS_PER_DAY, ByteRange, DataType, InstrumentKey, Window, format_nanos
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,7 @@ __all__ = [
     "ScanPlan",
     "candidate_days",
     "coalesce",
+    "facts_of",
     "plan_object",
     "watermarks",
 ]
@@ -205,6 +207,38 @@ class ScanPlan:
             f"{self.row_groups} row groups, {self.bytes} bytes in {self.requests} requests, "
             f"{len(self.absent_days)} days absent)"
         )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            **facts_of(self.key, self.data_type, self.window),
+            "to read": f"{format_bytes(self.bytes)} in {self.requests:,} requests, {self.share:.1%} of files",
+            "rows": f"at most {self.rows:,}, in {self.row_groups:,} row groups",
+            "days absent": ", ".join(map(str, self.absent_days)) or None,
+            "notes": "; ".join(self.notes) or None,
+        }
+        rows = [
+            (
+                item.source.url,
+                str(item.day),
+                format_bytes(item.source.size),
+                len(item.row_groups),
+                format_bytes(item.bytes),
+                len(item.ranges),
+            )
+            for item in self.objects
+        ]
+        columns = ("object", "day", "size", "row groups", "to read", "requests")
+        return card("ScanPlan", facts, table(columns, rows))
+
+
+def facts_of(key: InstrumentKey, data_type: DataType, window: Window) -> dict[str, object]:
+    """Return what is asked of a lake, for people."""
+    return {
+        "instrument": key,
+        "data type": data_type,
+        "from (UTC)": format_nanos(window.start),
+        "to, exclusive": format_nanos(window.end),
+    }
 
 
 def candidate_days(window: Window, slack: int) -> tuple[dt.date, ...]:

@@ -1,7 +1,8 @@
 """Object stores by URL. The only importer of obstore; its errors become ticklake's here, and nowhere else.
 
-A `Store` reads byte ranges of objects and says which version of the object they are of. What reads is a
-coroutine for `ticklake.lake.loop`; `put` and `list` are for tools and tests and wait by themselves.
+A `Store` reads byte ranges of objects and says which version of the object they are of, and writes whole
+objects. Its methods are coroutines for `ticklake.lake.loop`; `put` and `list`, for tools and tests, wait by
+themselves.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import datetime as dt
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import (
+    AlreadyExistsError,
     BaseError,
     InvalidPathError,
     NotSupportedError,
@@ -39,22 +42,26 @@ from ticklake.errors import (
     TransientLakeError,
 )
 from ticklake.lake.credentials import CREDENTIAL_HINTS, check_environment, credential_used
-from ticklake.lake.failure import Failure
+from ticklake.lake.failure import Failure, Owner, of_owner
 from ticklake.lake.loop import run, settle
 from ticklake.lake.objects import ObjectVersion
 from ticklake.lake.retry import Throttle, repeat
+from ticklake.lake.transfer import Transfer
 from ticklake.lake.url import StoreUrl, check_endpoint
 from ticklake.types import ByteRange
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ListStream, ObjectMeta
+    from obstore import Attributes, GetOptions, ListStream, ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
-__all__ = ["Fetched", "ObjectInfo", "Store", "Transfer"]
+__all__ = ["Fetched", "ObjectInfo", "Store"]
 
 type _Handle = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
 _LIST_PAGE = 1_000
+# What is larger is written in parts of this size, some of them side by side.
+_PART = 8 * 1024 * 1024
+_PARTS_AT_ONCE = 4
 # Stores that list in no order.
 _UNORDERED = ("file", "http", "https")
 _NANOS = 1e9
@@ -84,38 +91,6 @@ class ObjectInfo:
     last_modified: dt.datetime
 
 
-class Transfer:
-    """Counts what was asked of stores; shared by threads.
-
-    Each request is counted when it is sent, also one that is sent again. (Those for tokens are the client's
-    own and not counted.) Bytes are those of bodies that arrived whole.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests = 0
-        self._bytes = 0
-
-    @property
-    def requests(self) -> int:
-        """Requests sent."""
-        return self._requests
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the bodies received."""
-        return self._bytes
-
-    def add(self, *, requests: int = 0, size: int = 0) -> None:
-        """Count requests and bytes."""
-        with self._lock:
-            self._requests += requests
-            self._bytes += size
-
-    def __repr__(self) -> str:
-        return f"Transfer(requests={self._requests}, bytes={self._bytes})"
-
-
 class Store:
     """An object store, opened at its first use.
 
@@ -127,17 +102,26 @@ class Store:
         url: Which one.
         storage: How to reach it.
         transfer: Counts requests and bytes.
+        owner: Whose store it is, which errors speak of.
 
     Raises:
         ConfigError: An endpoint in `storage` is not usable.
     """
 
-    def __init__(self, url: StoreUrl, storage: StorageConfig, transfer: Transfer) -> None:
+    def __init__(
+        self,
+        url: StoreUrl,
+        storage: StorageConfig,
+        transfer: Transfer,
+        *,
+        owner: Owner = "lake",
+    ) -> None:
         if storage.endpoint is not None:
             check_endpoint(storage.endpoint, allow_http=storage.allow_http)
         self.url = url
         self._storage = storage
         self._transfer = transfer
+        self._owner = owner
         self._lock = threading.Lock()
         self._handle: _Handle | None = None
         self._slots = asyncio.Semaphore(storage.max_concurrency)
@@ -264,8 +248,72 @@ class Store:
         Raises:
             LakeError: It could not be written.
         """
+        run(self.write(path, data))
+
+    async def write(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
+        """Write an object, whole or not at all; one that is there is replaced.
+
+        Args:
+            path: Where.
+            data: The bytes, or the file that holds them. Large ones go in parts, each of which may take the
+                `timeout` of the storage options.
+            content_type: What the store says of it to those who ask for it.
+
+        Raises:
+            LakeError: It could not be written.
+        """
         handle = self._open()
-        run(self._ask(path, lambda: settle(obstore.put_async(handle, self.url.prefix + path, data))))
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        parts = max(1, -(-size // _PART))
+        attributes: Attributes | None = {"Content-Type": content_type} if content_type else None
+
+        async def send() -> None:
+            await settle(
+                obstore.put_async(
+                    handle,
+                    self.url.prefix + path,
+                    data,
+                    attributes=attributes,
+                    chunk_size=_PART,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+            )
+
+        # Parts are between a request that begins and one that ends.
+        await self._ask(path, send, requests=1 if parts == 1 else parts + 2)
+
+    async def create(self, path: str, data: bytes) -> bool:
+        """Write a (small) object where there is none, and return whether there was none.
+
+        Stores that cannot tell replace it.
+
+        Raises:
+            LakeError: It could not be written.
+        """
+        handle = self._open()
+
+        async def send() -> bool:
+            try:
+                await settle(obstore.put_async(handle, self.url.prefix + path, data, mode="create"))
+            except AlreadyExistsError:
+                return False
+            return True
+
+        return await self._ask(path, send)
+
+    async def delete(self, path: str) -> None:
+        """Delete an object; it is no error where there is none.
+
+        Raises:
+            LakeError: It could not be deleted.
+        """
+        handle = self._open()
+
+        async def send() -> None:
+            with suppress(FileNotFoundError):
+                await settle(obstore.delete_async(handle, self.url.prefix + path))
+
+        await self._ask(path, send)
 
     async def _head(self, path: str) -> ObjectVersion:
         handle = self._open()
@@ -288,15 +336,21 @@ class Store:
 
         return await self._ask(path, get)
 
-    async def _ask[T](self, path: str, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a request, again after passing failures, and return what `send` makes of the answer."""
+    async def _ask[T](self, path: str, send: Callable[[], Awaitable[T]], *, requests: int = 1) -> T:
+        """Send a request, again after passing failures, and return what `send` makes of the answer.
+
+        Args:
+            path: What it is about.
+            send: Sends it.
+            requests: How many it really is.
+        """
         storage = self._storage
 
         async def attempt() -> T:
-            self._transfer.add(requests=1)
+            self._transfer.add(requests=requests)
             with self._errors(path):
                 # The client's own timeout does not hold for what comes before the request (tokens, names).
-                async with asyncio.timeout(storage.timeout / _NANOS):
+                async with asyncio.timeout(requests * storage.timeout / _NANOS):
                     return await send()
 
         # The slot is held while it waits: what a store cannot answer now is not made up for with more.
@@ -335,7 +389,7 @@ class Store:
                 self._throttle.refused()
             # The cause is shown with its text in a traceback: what could be secret in it goes here.
             exc.args = (failure.text,)
-            raise self._translate(failure, exc, path) from exc
+            raise of_owner(self._translate(failure, exc, path), self._owner) from exc
 
     def _translate(self, failure: Failure, exc: Exception, path: str | None) -> TicklakeError:
         url = self.url.text if path is None else self.url.of(path)

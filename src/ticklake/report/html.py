@@ -1,41 +1,36 @@
-"""The page: one HTML file that holds everything it shows and asks nothing of the network."""
+"""The report of a run: its sections, in the order of what is asked first."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ticklake.report.charts import Chart, charts
-from ticklake.report.model import RunLike, money, number, percent, primary_currency
-from ticklake.report.tables import ROWS, data_table, key_values, rows_table
+from ticklake.report.charts import charts
+from ticklake.report.document import chart_section, details, document, section
+from ticklake.report.model import RunLike, count, money, number, percent, primary_currency
+from ticklake.report.tables import MOST_ROWS, data_table, key_values, rows_table
+from ticklake.types import Window
 
 __all__ = ["write_report"]
 
-# Besides being self-contained, the page may not reach out: plotly.js knows addresses of map tiles.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "form-action 'none'; base-uri 'none'"
-)
-
 _COLUMNS = {
-    "fills": (
-        "ts_event instrument_id side quantity price liquidity commission commission_currency client_order_id"
-    ),
     "positions": (
         "ts_opened ts_closed instrument_id entry peak_quantity avg_price_open avg_price_close realized_pnl "
         "currency"
+    ),
+    "fills": (
+        "ts_event instrument_id side quantity price liquidity commission commission_currency client_order_id"
     ),
     "orders": (
         "ts_init instrument_id client_order_id type side quantity filled_quantity price avg_price status "
         "reason"
     ),
 }
+_FILES = ("orders", "fills", "positions", "account", "equity", "prices", "latency", "book")
 
 
 def write_report(run: RunLike, path: Path) -> None:
@@ -50,55 +45,24 @@ def write_report(run: RunLike, path: Path) -> None:
 
 def _page(run: RunLike) -> str:
     drawn = charts(run)
-    sections = [
+    tables = {name: _table(name, getattr(run, name)) for name in _COLUMNS}
+    parts = [
         _header(run),
+        _verdict(run),
         _cards(run),
         _notes(run),
-        *(_chart_section(number_, chart) for number_, chart in enumerate(drawn)),
-        _section("Data", _completeness(run.summary)),
-        *(_table_section(name, getattr(run, name)) for name in ("positions", "fills", "orders")),
-        _section("Engine log", _log(run.summary.get("log") or {})),
-        _section("Statistics", _statistics(run.summary["statistics"])),
-        _section("Config", _details("the resolved config", key_values(run.config))),
-        _section("Provenance", _provenance(run)),
+        '<div class="charts" id="charts">',
+        *(chart_section(index, chart) for index, chart in enumerate(drawn)),
+        "</div>",
+        *(section(name.capitalize(), html, anchor=name) for name, (html, _) in tables.items()),
+        section("Data", _completeness(run), anchor="data"),
+        section("Statistics", _statistics(run.summary["statistics"]), anchor="statistics"),
+        section("Engine log", _log(run.summary.get("log") or {})),
+        section("Config", details("the resolved config", key_values(run.config, label="config"))),
+        section("Provenance", _provenance(run), anchor="provenance"),
     ]
-    specs = [{"data": chart.data, "layout": chart.layout} for chart in drawn]
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{escape(run.id)} · ticklake</title>",
-            f"<style>{_resource('page.css')}</style></head><body><main>",
-            *sections,
-            "</main>",
-            f'<script type="application/json" id="charts">{_json(specs)}</script>',
-            f"<script>{_plotly_js()}</script><script>{_resource('page.js')}</script></body></html>",
-        ]
-    )
-
-
-def _resource(name: str) -> str:
-    return files("ticklake.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _plotly_js() -> str:
-    # What `plotly.offline.get_plotlyjs` returns, whose import takes longer than all of the report.
-    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-
-
-def _json(value: object) -> str:
-    # Inside a script element only `<` can end it or start a comment.
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _section(title: str, inner: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
-
-
-def _details(summary: str, inner: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+    data = {name: found for name, (_, found) in tables.items() if found}
+    return document(run.id, parts, drawn, data)
 
 
 def _header(run: RunLike) -> str:
@@ -107,11 +71,27 @@ def _header(run: RunLike) -> str:
     names = [str(path).rpartition(":")[2] for path in summary["strategies"]]
     chips = "".join(f'<span class="chip">{escape(name)}</span>' for name in summary["instruments"])
     venues = "".join(f'<span class="chip soft">{escape(text)}</span>' for text in _venues(run.config))
+    links = "".join(
+        f'<a href="#{anchor}">{anchor.capitalize()}</a>'
+        for anchor in ("charts", *_COLUMNS, "data", "statistics", "provenance")
+    )
+    span = Window.parse(window["start"], window["end"])
     return (
         f'<header><p class="kicker">ticklake backtest</p><h1>{escape(" + ".join(names))}</h1>'
-        f'<p class="window">{_moment(window["start"])} <span>to</span> {_moment(window["end"])} UTC</p>'
-        f'<p class="chips">{chips}{venues}</p><p class="id">{escape(run.id)}</p></header>'
+        f'<p class="window">{_moment(window["start"])} <span>to</span> {_moment(window["end"])} UTC '
+        f"<span>({_length(span.end - span.start)})</span></p>"
+        f'<p class="chips">{chips}{venues}</p><p class="id">{escape(run.id)}</p>'
+        f'<nav aria-label="sections">{links}</nav></header>'
     )
+
+
+def _length(nanos: int) -> str:
+    seconds, parts = nanos / 10**9, []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            parts.append(f"{int(seconds // size)} {unit}")
+            seconds %= size
+    return " ".join([*parts, *([f"{number(seconds, digits=3)} s"] if seconds or not parts else [])])
 
 
 def _moment(iso: str) -> str:
@@ -133,40 +113,99 @@ def _venues(config: dict[str, Any]) -> Iterable[str]:
         yield " · ".join(str(part) for part in parts if part is not None)
 
 
+def _verdict(run: RunLike) -> str:
+    """Return whether the data was complete, in one line that leads to what is known of it."""
+    data = run.summary.get("data") or {}
+    if not data:
+        return '<p class="verdict warn">Nothing was recorded about the data.</p>'
+    faults, crossed = _faults(data), (data.get("remarkable") or {}).get("crossed_book", 0)
+    told = f"not complete: {', '.join(faults)}" if faults else "complete: no holes, no row in quarantine"
+    told += f", {count(crossed, 'crossed book') if crossed else 'no crossed book'}."
+    kind = "warn" if faults or crossed else "ok"
+    return f'<p class="verdict {kind}">Data {escape(told)} <a href="#data">More</a></p>'
+
+
+def _faults(data: dict[str, Any]) -> list[str]:
+    holes, quarantined = len(data.get("holes") or []), data.get("quarantined") or 0
+    uncovered = sum(share < 1 for share in (data.get("coverage") or {}).values())
+    return [
+        *([count(holes, "hole")] if holes else []),
+        *([f"{count(uncovered, 'data set')} not covered throughout"] if uncovered else []),
+        *([f"{count(quarantined, 'row')} in quarantine"] if quarantined else []),
+    ]
+
+
 def _cards(run: RunLike) -> str:
     summary, code = run.summary, primary_currency(run.summary)
+    unit = code or ""
 
     def of(key: str) -> Any:
-        return summary[key].get(code)
+        return (summary.get(key) or {}).get(code)
 
-    pnl = of("net_pnl")
+    pnl, turnover, fees = of("net_pnl"), of("turnover") or 0, of("fees") or 0
     mood = "" if not pnl else "gain" if pnl > 0 else "loss"
-    cards = [
-        ("Net PnL", f"{money(pnl, signed=True)} {code or ''}", mood),
-        ("Return", percent(of("return"), signed=True), mood),
-        ("Max drawdown", percent(of("max_drawdown")), ""),
-        ("Sharpe (daily)", number(of("sharpe"), digits=2), ""),
-        ("Win rate", percent(of("win_rate")), ""),
-        ("Fills", f"{summary['fills']:,}", ""),
-        ("Orders", f"{summary['orders']:,}", ""),
-        *_refused(summary.get("orders_by_status") or {}),
-        ("Turnover", f"{money(of('turnover') or 0, digits=0)} {code or ''}", ""),
-        ("Fees", f"{money(of('fees') or 0)} {code or ''}", ""),
-        ("Events", f"{summary['events']:,}", ""),
-    ]
+    sharpe, time_in_market = of("sharpe"), summary.get("time_in_market")
     others = [other for other in summary["net_pnl"] if other != code]
-    cards += [(f"Net PnL in {other}", number(summary["net_pnl"][other], signed=True), "") for other in others]
+    first = [
+        ("Net PnL", f"{money(pnl, signed=True)} {unit}", mood, _of_balance(of("starting_balance"), unit)),
+        ("Return", percent(of("return"), signed=True), mood, ""),
+        ("Max drawdown", percent(of("max_drawdown")), "", _amount(of("max_drawdown_amount"), unit)),
+        ("Sharpe", number(sharpe, digits=2), "", "annualised" if sharpe is not None else _few_days(run)),
+        *((f"Net PnL in {other}", _plain(summary["net_pnl"][other], other), "", "") for other in others),
+    ]
+    second = [
+        ("Win rate", percent(of("win_rate")), "", f"of {count(summary['positions'], 'position')}"),
+        ("Fills", f"{summary['fills']:,}", "", f"of {count(summary['orders'], 'order')}"),
+        *_refused(summary.get("orders_by_status") or {}),
+        ("Turnover", f"{money(turnover, digits=0)} {unit}", "", ""),
+        (
+            "Fees",
+            f"{money(fees)} {unit}",
+            "",
+            f"{number(fees / turnover * 1e4, digits=2)} bps" if turnover else "",
+        ),
+        ("Funding", "–", "", "not simulated"),
+        ("Exposure", percent(time_in_market), "", _most(of("max_exposure"), unit)),
+        ("Events", f"{summary['events']:,}", "", f"in {number(summary['engine_seconds'], digits=1)} s"),
+    ]
+    return _card_list(first, "cards first") + _card_list(second, "cards")
+
+
+def _card_list(cards: Iterable[tuple[str, str, str, str]], kind: str) -> str:
     inner = "".join(
-        f'<div class="card"><dt>{escape(name)}</dt><dd class="{kind}">{escape(text.strip())}</dd></div>'
-        for name, text, kind in cards
+        f'<div class="card"><dt>{escape(name)}</dt><dd class="{mood}">{escape(text.strip())}</dd>'
+        + (f'<dd class="hint">{escape(hint)}</dd>' if hint else "")
+        + "</div>"
+        for name, text, mood, hint in cards
     )
-    return f'<dl class="cards">{inner}</dl>'
+    return f'<dl class="{kind}">{inner}</dl>'
 
 
-def _refused(by_status: dict[str, int]) -> Iterable[tuple[str, str, str]]:
+def _plain(value: float, unit: str) -> str:
+    return f"{number(value, signed=True)} {unit}"
+
+
+def _of_balance(balance: float | None, unit: str) -> str:
+    return "" if balance is None else f"on {number(balance, digits=2)} {unit}"
+
+
+def _amount(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{money(value)} {unit}"
+
+
+def _most(value: float | None, unit: str) -> str:
+    return "of the time" + ("" if value is None else f", at most {money(value, digits=0)} {unit}")
+
+
+def _few_days(run: RunLike) -> str:
+    window = Window.parse(run.summary["window"]["start"], run.summary["window"]["end"])
+    return "needs two days" if len(window.split_days()) < 2 else "undefined"
+
+
+def _refused(by_status: dict[str, int]) -> Iterable[tuple[str, str, str, str]]:
     for status in ("DENIED", "REJECTED"):
         if by_status.get(status):
-            yield (f"Orders {status.lower()}", f"{by_status[status]:,}", "loss")
+            yield (f"Orders {status.lower()}", f"{by_status[status]:,}", "loss", "see the notes")
 
 
 def _notes(run: RunLike) -> str:
@@ -184,78 +223,142 @@ def _log(log: dict[str, Any]) -> str:
     )
     rows = [(f"{kind['count']:,}", str(kind["level"]), str(kind["message"])) for kind in kinds]
     return (
-        _details(f"{counts}, by kind", rows_table(["count", "level", "message"], rows, [True]))
+        details(
+            f"{counts}, by kind",
+            rows_table(["count", "level", "message"], rows, [True, False, False], label="engine log"),
+        )
         + '<p class="note"># stands for ids, times and numbers. The first records of each kind: '
         '<a href="engine-log.jsonl">engine-log.jsonl</a></p>'
     )
 
 
 def _statistics(statistics: dict[str, Any]) -> str:
+    """Return the engine's statistics as a tearsheet has them: of positions, of returns, by currency."""
+    parts = []
+    titles = {"pnl": "Of realised PnL", "returns": "Of daily returns"}
+    for name, title in titles.items():
+        by_code = statistics.get(name) or {}
+        rows = list(dict.fromkeys(key for values in by_code.values() for key in values))
+        cells = [[row, *(number(values.get(row), digits=6) for values in by_code.values())] for row in rows]
+        if cells:
+            heads = [title, *map(str, by_code)]
+            parts.append(rows_table(heads, cells, [False, *([True] * len(by_code))], label=title))
+    if general := statistics.get("general"):
+        rows_ = [(str(name), number(value, digits=6)) for name, value in general.items()]
+        parts.append(rows_table(["Of positions", "value"], rows_, [False, True], label="Of positions"))
     return (
-        '<p class="note">pnl and general are what the engine computed of positions. returns are its '
-        "formulas over the returns of the UTC days that the window touches, taken from the equity curve; "
-        "ratios of 252 days are annualised. A single day has none.</p>"
-    ) + _details("all of them", key_values(statistics))
+        f'<div class="columns">{"".join(parts)}</div>'
+        '<p class="note">The engine\'s own statistics. PnL and positions are as it counted them; returns are '
+        "its formulas over the UTC days that the window touches, taken from the equity curve; ratios of 252 "
+        "days are annualised. A single day has none.</p>"
+    )
 
 
-def _chart_section(index: int, chart: Chart) -> str:
-    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    inner = f'<div class="chart" data-chart="{index}" style="height:{chart.height}px"></div>{note}'
-    return _section(chart.title, inner)
-
-
-def _completeness(summary: dict[str, Any]) -> str:
+def _completeness(run: RunLike) -> str:
+    summary = run.summary
     data = summary.get("data") or {}
     if not data:
         return '<p class="note">Nothing was recorded about the data.</p>'
     holes, warnings = list(data.get("holes") or []), list(data.get("warnings") or [])
     quarantined, reasons = data.get("quarantined") or 0, data.get("quarantine_reasons") or {}
-    facts = [(str(kind), f"{count:,} rows") for kind, count in (data.get("rows") or {}).items()]
-    facts += [
+    coverage, remarkable = data.get("coverage") or {}, data.get("remarkable") or {}
+    latency = _latencies(run.latency)
+    replayed = [
+        (str(name), f"{count:,}", percent(coverage.get(name)), latency.get(str(name), "–"))
+        for name, count in (data.get("rows") or {}).items()
+    ]
+    facts = [
         ("events", f"{summary['events']:,}"),
         ("holes", f"{len(holes):,}" if holes else "none"),
         ("quarantined", f"{quarantined:,} rows" if quarantined else "none"),
+        *((str(kind).replace("_", " "), f"{count:,} rows") for kind, count in remarkable.items()),
     ]
-    complete = not holes and not quarantined
+    complete = not _faults(data)
     verdict = "Complete: no holes, no row in quarantine." if complete else "Not complete: see below."
+    heads = ["replayed", "rows", "window covered", "feed latency"]
     lists = [
-        rows_table(["hole"], [[str(line)] for line in holes]) if holes else "",
+        rows_table(["hole"], [[str(line)] for line in holes], label="holes") if holes else "",
         rows_table(
-            ["reason for quarantine", "rows"], [(str(k), f"{n:,}") for k, n in reasons.items()], [False, True]
+            ["reason for quarantine", "rows"],
+            [(str(k), f"{n:,}") for k, n in reasons.items()],
+            [False, True],
+            label="quarantine",
         )
         if reasons
         else "",
         f'<p class="note">Rows in quarantine are kept whole in {escape(str(data["quarantine"]))}</p>'
         if data.get("quarantine")
         else "",
-        rows_table(["warning"], [[str(line)] for line in warnings]) if warnings else "",
+        rows_table(["warning"], [[str(line)] for line in warnings], label="warnings") if warnings else "",
     ]
     return (
         f'<p class="verdict {"ok" if complete else "warn"}">{verdict}</p>'
-        + rows_table(["data", "amount"], facts, [False, True])
+        + rows_table(heads, replayed, [False, True, True, True], label="rows replayed")
+        + rows_table(["data", "amount"], facts, [False, True], label="data")
         + '<p class="note">An event is what the engine replays at once: a trade, or an update of a book, '
-        "whose rows count as one.</p>" + "".join(lists)
+        "whose rows count as one. Quarantined and remarkable rows are those of all catalog files that meet "
+        "the window.</p>" + "".join(lists)
     )
 
 
-def _table_section(name: str, table: pa.Table) -> str:
-    total = f"{len(table):,}" if len(table) <= ROWS else f"first {ROWS} of {len(table):,}"
+def _latencies(latency: pa.Table) -> dict[str, str]:
+    """Return the range of the feed latency by instrument and type, spelled."""
+    sums = latency.group_by(["instrument_id", "data_type"]).aggregate([("min_ns", "min"), ("max_ns", "max")])
+    return {
+        f"{row['instrument_id']} {row['data_type']}": "no receive time"
+        if row["min_ns_min"] == row["max_ns_max"] == 0
+        else f"{number(row['min_ns_min'] / 1e6, digits=3)} to {number(row['max_ns_max'] / 1e6, digits=3)} ms"
+        for row in sums.to_pylist()
+    }
+
+
+def _table(name: str, table: pa.Table) -> tuple[str, dict[str, Any] | None]:
     link = f'<p class="note">All columns and rows: <a href="{name}.parquet">{name}.parquet</a></p>'
-    return _section(
-        name.capitalize(),
-        _details(f"{total} {name}", data_table(table, _COLUMNS[name].split())) + link
-        if len(table)
-        else f'<p class="note">No {name}.</p>',
-    )
+    if not len(table):
+        return f'<p class="note">No {name}.</p>{link}', None
+    total = f"{len(table):,}" if len(table) <= MOST_ROWS else f"first {MOST_ROWS:,} of {len(table):,}"
+    html, data = data_table(name, table, _COLUMNS[name].split())
+    return details(f"{total} {name}", html) + link, data
 
 
 def _provenance(run: RunLike) -> str:
-    digest = {
-        "results_digest": run.summary.get("results_digest"),
-        "started": run.summary.get("started"),
-        "finished": run.summary.get("finished"),
-        "nautilus_trader": run.summary.get("engine_version"),
+    summary, known = run.summary, run.provenance
+    facts = {
+        "run id": run.id,
+        "results digest": summary.get("results_digest"),
+        "started": summary.get("started"),
+        "finished": summary.get("finished"),
+        "nautilus_trader": summary.get("engine_version"),
     }
-    return rows_table(
-        ["key", "value"], [(key, str(value)) for key, value in digest.items() if value]
-    ) + _details("where the data came from", key_values(run.provenance))
+    objects = {
+        (str(source.get("url")), str(source.get("etag"))): source
+        for file in known.get("files") or ()
+        for source in file.get("sources") or ()
+    }
+    rows = [
+        (url, etag, _optional(source.get("size")), _optional(source.get("rows")))
+        for (url, etag), source in sorted(objects.items())
+    ]
+    names = ", ".join(f'<a href="{name}.parquet">{name}.parquet</a>' for name in _FILES)
+    return (
+        rows_table(
+            ["key", "value"], [(key, str(value)) for key, value in facts.items() if value], label="run"
+        )
+        + (
+            rows_table(
+                ["lake object", "ETag", "bytes", "rows"],
+                rows,
+                [False, False, True, True],
+                label="lake objects",
+            )
+            if rows
+            else '<p class="note">No lake object is recorded for the files used.</p>'
+        )
+        + details("versions and catalog files", key_values(known, label="provenance"))
+        + f'<p class="note">Beside this page: {names}, <a href="summary.json">summary.json</a>, '
+        '<a href="config.yaml">config.yaml</a>, <a href="provenance.json">provenance.json</a></p>'
+    )
+
+
+def _optional(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-__all__ = ["RunLike", "iso_time", "iso_times", "money", "number", "percent", "primary_currency"]
+__all__ = ["RunLike", "count", "iso_time", "iso_times", "money", "number", "percent", "primary_currency"]
 
 
 class RunLike(Protocol):
@@ -51,6 +52,14 @@ class RunLike(Protocol):
     def prices(self) -> pa.Table:
         """Thinned prices by instrument."""
 
+    @property
+    def latency(self) -> pa.Table:
+        """Feed latency by instrument and data type, in stretches of the window."""
+
+    @property
+    def book(self) -> pa.Table:
+        """Spread and depth by instrument, in stretches of the window."""
+
 
 def primary_currency(summary: Mapping[str, Any]) -> str | None:
     """Return the currency that most was traded in, or the first of the account."""
@@ -79,6 +88,11 @@ def money(value: float | None, *, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def count(amount: int, what: str) -> str:
+    """Return how many there are of something, whose plural has an s."""
+    return f"{amount:,} {what}{'' if amount == 1 else 's'}"
+
+
 def percent(fraction: float | None, *, signed: bool = False) -> str:
     """Return a fraction in percent, finer where it is small."""
     if fraction is None:
@@ -94,4 +108,5 @@ def iso_time(nanos: int) -> str:
 
 def iso_times(column: pa.ChunkedArray) -> list[str]:
     """Return timestamps as `iso_time` does; empty where there is none."""
-    return ["" if nanos is None else iso_time(nanos) for nanos in column.cast(pa.int64()).to_pylist()]
+    micros = pc.divide(column.cast(pa.int64()), 1_000).cast(pa.timestamp("us"))
+    return [text or "" for text in micros.cast(pa.string()).to_pylist()]
