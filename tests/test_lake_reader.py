@@ -354,7 +354,8 @@ class TestReadingAhead:
     def test_memory_is_bounded_in_bytes(self, server: RangeServer) -> None:
         scan = lake(server).scan(PERP, "trades", EVERYTHING)
         (plan,) = scan.plan().objects
-        each = max(group.decoded_bytes for group in plan.row_groups) + plan.bytes // len(plan.row_groups)
+        fetched = plan.bytes // len(plan.row_groups)
+        each = max(group.decoded_bytes for group in plan.row_groups) + fetched
 
         def started() -> int:
             """Return how many row groups have been asked for, when no more are."""
@@ -365,8 +366,10 @@ class TestReadingAhead:
             got = {byte_range(request) for request in server.requests.log}
             return sum(got.issuperset(plan.ranges_of(group)) for group in plan.row_groups)
 
-        # A request can bring a part of the next row group too, which then counts as asked for.
-        for allowed, least, most in ((1, 1, 2), (4 * each, 3, 5), (1 << 40, 20, 20)):
+        # Three quarters are for what is fetched, ahead of what is decoded. A request can bring a part of the
+        # next row group too, which then counts as asked for.
+        for allowed, least in ((1, 1), (2 * each, 2), (4 * each, 3), (1 << 40, 20)):
+            most = min(20, max(2, allowed * 3 // 4 // fetched + 2))
             server.requests.clear()
             batches = scan.batches(max_in_flight_bytes=allowed)
             next(batches)
