@@ -41,6 +41,8 @@ class Samples:
     """What was measured: figures by name, a list of rounds for each route."""
 
     def __init__(self, names: Sequence[str]) -> None:
+        if len(set(names)) < len(names):
+            raise ValueError(f"routes share a name: {', '.join(names)}")
         self.rounds: dict[str, list[Figures]] = {name: [] for name in names}
 
     def add(self, name: str, figures: Figures) -> None:

@@ -18,7 +18,7 @@ from benchmarks.scale import Scale
 from ticklake.config import EngineConfig
 from ticklake.types import NANOS_PER_DAY
 
-__all__ = ["replay", "run"]
+__all__ = ["SHAPES", "replay", "run"]
 
 _KINDS = ("trades", "order_book_deltas", "order_book_depths")
 
@@ -39,14 +39,14 @@ class _Shape:
 
 _DEFAULT = _Shape()
 # The most telling first: fewer are measured in a smaller run.
-_SHAPES = (
+SHAPES = (
     _DEFAULT,
     replace(_DEFAULT, chunk_size=None),
     replace(_DEFAULT, files=24),
     replace(_DEFAULT, group_rows=1_048_576),
     replace(_DEFAULT, group_rows=32_768),
     replace(_DEFAULT, files=288),
-    replace(_DEFAULT, chunk_size=10_000),
+    replace(_DEFAULT, chunk_size=50_000),
     replace(_DEFAULT, chunk_size=250_000),
 )
 
@@ -57,7 +57,7 @@ def run(scale: Scale, folder: Path) -> Result:
     found: dict[str, Samples] = {}
     for kind in _KINDS:
         routes = []
-        for shape in _SHAPES[: scale.replay_shapes]:
+        for shape in SHAPES[: scale.replay_shapes]:
             catalog = folder / f"{kind}-{shape.group_rows}-{shape.files}"
             if not catalog.exists():
                 _write(base, catalog, kind, shape)

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.__main__ import BENCHMARKS, run_all  # noqa: E402
 from benchmarks.harness import Route, Samples, in_turns, measure  # noqa: E402
 from benchmarks.readers import CATALOG  # noqa: E402
+from benchmarks.replay import SHAPES  # noqa: E402
 from benchmarks.results import Check, markdown, summary  # noqa: E402
 from benchmarks.scale import FULL, QUICK, SMOKE  # noqa: E402
 from benchmarks.server import Counts, Server, serving  # noqa: E402
@@ -97,6 +98,12 @@ def test_figures_are_of_the_whole_work(document: dict[str, Any]) -> None:
         case "replay":
             trades = samples["trades"]
             assert len(set(numbers({"trades": trades}, "events"))) == 1  # whatever the shape
+
+
+def test_routes_have_names_of_their_own() -> None:
+    Samples([str(shape) for shape in SHAPES])
+    with pytest.raises(ValueError, match="routes share a name: one, one"):
+        Samples(["one", "one"])
 
 
 def test_ratios_are_taken_within_a_round() -> None:
