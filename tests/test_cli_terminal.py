@@ -76,6 +76,11 @@ def test_other_work_shows_that_it_goes_on_unless_it_is_not_wanted(real_lake, tmp
     assert ("listing" in screen.raw) == (not quiet)
     assert screen.left[0] == "Lake"
     assert screen.cursor_is_shown
+    for command, text in (("runs", "listing"), ("coverage", "looking at")):
+        screen = on_terminal(command, tmp_path, *quiet, columns=80)
+        assert screen.code == 0
+        assert (text in screen.raw) == (not quiet)
+        assert screen.cursor_is_shown
 
 
 def test_nothing_but_text_goes_where_there_is_no_terminal(server, tmp_path):
@@ -134,7 +139,8 @@ def test_an_error_says_what_is_kept(server, tmp_path):
             server.status[request.path] = 403
 
     server.before = refuse_books
-    done = ticklake(*fetch(server, tmp_path / "c"), code=1)
+    # One after another: the trades are there before books are asked for.
+    done = ticklake(*fetch(server, tmp_path / "c"), "--jobs", 1, code=1)
     note, error = done.stderr.splitlines()
     kept = len(files_of(tmp_path / "c"))
     assert kept >= 1

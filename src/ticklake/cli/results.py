@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticklake.cli.app import JsonOption, StorageOption
+from ticklake.cli.app import JsonOption, QuietOption, StorageOption
 from ticklake.cli.migration import app
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def runs_(
         ),
     ] = None,
     storage: StorageOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first, with their figures and results digests.
@@ -54,9 +55,11 @@ def runs_(
     from ticklake.backtesting.listing import list_runs
     from ticklake.cli.console import print_json
     from ticklake.cli.listings import print_run_list, print_unlisted
+    from ticklake.cli.progress import work
 
     where, options = _runs_place(place, storage)
-    found = list_runs(where, strategy=strategy, instrument=instrument, storage=options)
+    with work(f"listing {where}", enabled=not (quiet or as_json)):
+        found = list_runs(where, strategy=strategy, instrument=instrument, storage=options)
     print_unlisted(found)
     if as_json:
         print_json([run.to_dict() for run in found.runs])
@@ -70,6 +73,7 @@ def report(
     *,
     place: PlaceOption = "runs",
     storage: StorageOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Write the report of a run anew from what is in its folder, and print its path.
 
@@ -77,8 +81,12 @@ def report(
 
     Example: `ticklake report runs/20240808T235500Z-Momentum-1a2b3c`
     """
+    from ticklake.cli.progress import work
+
     where, options = _runs_place(place, storage)
-    typer.echo(_run(run, where, options).report(anew=True))
+    with work(f"writing the report of {run}", enabled=not quiet):
+        path = _run(run, where, options).report(anew=True)
+    typer.echo(path)
 
 
 @app.command()
@@ -93,6 +101,7 @@ def compare(
     place: PlaceOption = "runs",
     html: HtmlOption = None,
     storage: StorageOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare runs: figures side by side, and the keys of their configs that differ.
@@ -101,6 +110,7 @@ def compare(
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.listings import print_comparison
+    from ticklake.cli.progress import work
     from ticklake.errors import ConfigError
     from ticklake.report.compare import write_comparison
     from ticklake.report.comparison import Comparison
@@ -108,11 +118,12 @@ def compare(
     if len(runs) < 2:
         raise ConfigError("compare wants two runs or more", hint="`ticklake runs` lists them.")
     where, options = _runs_place(place, storage)
-    loaded = tuple(_run(name, where, options) for name in runs)
-    comparison = Comparison(loaded)
-    if html is not None:
-        _check_writable(html)
-        write_comparison(comparison, html)
+    with work("comparing", enabled=not (quiet or as_json)):
+        loaded = tuple(_run(name, where, options) for name in runs)
+        comparison = Comparison(loaded)
+        if html is not None:
+            _check_writable(html)
+            write_comparison(comparison, html)
     if as_json:
         print_json(comparison.to_dict())
     else:
@@ -130,6 +141,7 @@ def coverage(
         ),
     ] = False,
     html: HtmlOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List what a catalog covers, with rows or known to be empty.
@@ -142,6 +154,7 @@ def coverage(
     from ticklake.catalog import Catalog
     from ticklake.cli.console import print_json
     from ticklake.cli.listings import print_survey
+    from ticklake.cli.progress import work
     from ticklake.config import load_config
     from ticklake.errors import ConfigError
     from ticklake.fetching import requests_of
@@ -149,15 +162,16 @@ def coverage(
     from ticklake.lake import Lake
     from ticklake.report.coverage import write_coverage
 
-    if target.is_dir():
-        catalog, found = Catalog(target), survey(Catalog(target))
-    elif target.exists():
-        settings = load_config(target)
-        catalog = Catalog(settings.store)
-        lake = None if offline else Lake.from_config(settings.lake)
-        found = survey(catalog, requests_of(settings), lake)
-    else:
+    if not target.exists():
         raise ConfigError(f"there is no catalog folder {target}, and no run config either")
+    with work(f"looking at {target}", enabled=not (quiet or as_json)):
+        if target.is_dir():
+            catalog, found = Catalog(target), survey(Catalog(target))
+        else:
+            settings = load_config(target)
+            catalog = Catalog(settings.store)
+            lake = None if offline else Lake.from_config(settings.lake)
+            found = survey(catalog, requests_of(settings), lake)
     if html is not None:
         _check_writable(html)
         write_coverage(found, str(catalog.path), html)
