@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convert_support import BOOK5, BTC, ETH, T0, TRADES, source_path, times, trades
 from ticklake.catalog.schema import schema
 from ticklake.config import DialectConfig
-from ticklake.conversion import Converter, Orderer, convert, recognise
+from ticklake.conversion import Converter, convert, recognise
 from ticklake.errors import ConfigError, ConversionError, SourceSchemaError
 from ticklake.types import BookAs, CatalogType, DataType, Window
 
@@ -270,16 +273,51 @@ def test_ids_are_derived_from_the_position_whatever_window_is_asked_for() -> Non
     assert part[0]["trade_id"].to_pylist() == whole[2:4]
 
 
-def test_the_stages_can_be_driven_apart() -> None:
-    source = trades(4, ts_init=pa.array([T0 + 3, T0 + 1, T0 + 2, T0], pa.int64()))
-    dialect = recognise(source.schema, TRADES)
-    converter, orderer = Converter(BTC, TRADES), Orderer()
-    pieces = []
-    for start in (0, 2):
-        canonical = converter.prepare(source.slice(start, 2), dialect, first_row=start)
-        pieces += converter.finish(orderer.push(canonical, T0 if start == 0 else None))
-    assert times(pa.Table.from_batches(pieces)) == [T0, T0 + 1, T0 + 2, T0 + 3]
-    assert converter.counts.written == converter.counts.read == 4
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    jitter=st.sampled_from([1, 20, 30_000, 200_000]),
+    watermark=st.integers(-5_000, 0),
+    skipped=st.integers(0, 80_000),
+)
+@settings(max_examples=20, deadline=None)
+def test_pieces_of_several_blocks_leave_as_polars_sorts_them(
+    seed: int, jitter: int, watermark: int, skipped: int
+) -> None:
+    random = np.random.default_rng(seed)
+    rows, levels = 8_000, 50  # of 2,478 a block
+    stamps = T0 + 10 * np.arange(rows) + random.integers(0, jitter, rows)
+    undated = random.random(rows) < random.choice([0, 0.001])
+    dated = pl.Series(stamps).set(pl.Series(undated), None)
+    frame = pl.DataFrame({"ts_init": dated, "size": np.arange(1, rows + 1) / 1_000})
+    columns: dict[str, Any] = {
+        "ts_event": frame["ts_init"].to_arrow(),
+        "ts_init": frame["ts_init"].to_arrow(),
+    }
+    for level in range(levels):
+        for side, price in (("bid", 100.0 - level), ("ask", 101.0 + level)):
+            columns[f"{side}_price_{level}"] = np.full(rows, price)
+            columns[f"{side}_size_{level}"] = frame["size"].to_numpy()
+    source = pa.table(columns)
+    window = Window(T0 + skipped, T0 + 10_000_000)
+    converter = Converter(BTC, "book_snapshot_50", BookAs.DEPTH, on_bad_row="quarantine")
+    dialect = recognise(source.schema, converter.data_type)
+
+    out: list[pa.RecordBatch] = []
+    for start, mark in ((0, int(stamps[5_000:].min()) + watermark), (5_000, None)):
+        piece = source.slice(start, 5_000)
+        out += converter.push(piece, dialect, watermark=mark, first_row=start, window=window)
+        if mark is not None:
+            inside = frame[:5_000].filter(pl.col("ts_init") >= window.start)
+            assert sum(batch.num_rows for batch in out) == len(inside.filter(pl.col("ts_init") <= mark))
+    out += converter.flush()
+
+    expected = frame.filter(pl.col("ts_init") >= window.start).sort("ts_init", maintain_order=True)
+    got = pa.Table.from_batches(out, converter.schema)
+    assert times(got) == expected["ts_init"].to_list()
+    best = [float(bid) for bid in got["bids"].combine_chunks().flatten().field("size")[::levels].to_pylist()]
+    assert best == expected["size"].to_list()
+    bad = [row for table in converter.quarantined for row in table["row"].to_pylist()]
+    assert bad == np.flatnonzero(undated).tolist()
 
 
 @pytest.mark.parametrize("book_as", BookAs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +24,7 @@ from ticklake.conversion.dialects import (
     recognise,
 )
 from ticklake.conversion.kernels import (
+    MAX_NANOS,
     SIDES,
     Ints,
     Mask,
@@ -71,8 +72,7 @@ class Converter:
     """Converts the source rows of one instrument and data type to rows of a catalog, batch by batch.
 
     Feed it with `push` and end with `flush`; both yield batches in the catalog's schema, in `ts_init` order,
-    rows of the same time in the order of the source. `prepare`, an `Orderer` and `finish` are the three
-    stages in between, for a caller that runs them in different threads; every stage is used by one thread.
+    rows of the same time in the order of the source.
 
     Args:
         spec: The instrument.
@@ -148,6 +148,8 @@ class Converter:
     ) -> Iterator[pa.RecordBatch]:
         """Convert a piece of a source and yield what can go; exhaust the iterator before the next push.
 
+        It is converted block by block, so that what leaves first need not wait for the rest of a row group.
+
         Args:
             source: The rows, with at least the dialect's columns.
             dialect: What the columns mean.
@@ -164,40 +166,20 @@ class Converter:
                 earlier watermark allowed.
             PrecisionError: A price or size does not fit the instrument's precision or the engine's range.
         """
-        canonical = self.prepare(
-            source, dialect, first_row=first_row, window=window, reach=reach, undated=undated, url=url
-        )
-        yield from self.finish(self._orderer.push(canonical, watermark))
+        blocks = self._blocks(source)
+        times = [_Times.read(block, dialect, reach) for block in blocks]
+        for block, read, mark in zip(blocks, times, _watermarks(times, watermark), strict=True):
+            parts = self._prepare(block, dialect, read, first_row, window, undated, url)
+            first_row += block.num_rows
+            canonical = pa.Table.from_batches(parts, self._canonical_schema)
+            yield from self._finish(self._orderer.push(canonical, mark))
 
     def flush(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows still held back for the sake of order."""
         if (rest := self._orderer.flush()) is not None:
-            yield from self.finish(rest)
+            yield from self._finish(rest)
 
-    def prepare(
-        self,
-        source: pa.Table | pa.RecordBatch,
-        dialect: Dialect,
-        *,
-        first_row: int = 0,
-        window: Window | None = None,
-        reach: Window | None = None,
-        undated: int | None = None,
-        url: str | None = None,
-    ) -> pa.Table:
-        """Return the source rows in canonical form: checked, converted, one row each, not yet in order.
-
-        Args and errors are those of `push`.
-        """
-        table = pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source
-        parts = []
-        for batch in map(without_views, table.to_batches(max_chunksize=self._block_rows)):
-            times = _Times.read(batch, dialect, reach)
-            parts += self._prepare(batch, dialect, times, first_row, window, undated, url)
-            first_row += batch.num_rows
-        return pa.Table.from_batches(parts, self._canonical_schema)
-
-    def finish(self, canonical: pa.Table) -> Iterator[pa.RecordBatch]:
+    def _finish(self, canonical: pa.Table) -> Iterator[pa.RecordBatch]:
         """Yield canonical rows, in the order given, as batches in the catalog's schema."""
         for batch in canonical.to_batches(max_chunksize=self._block_rows):
             if batch.num_rows == 0:
@@ -211,6 +193,18 @@ class Converter:
             self.counts.written += batch.num_rows
             self.counts.catalog_rows += finished.num_rows
             yield finished
+
+    def _blocks(self, source: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
+        """Return the rows in blocks that are converted at once; at least one, perhaps without rows."""
+        table = pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source
+        blocks = table.to_batches(max_chunksize=self._block_rows)
+        if not blocks:
+            blocks = [
+                pa.RecordBatch.from_arrays(
+                    [pa.nulls(0, kind) for kind in table.schema.types], table.schema.names
+                )
+            ]
+        return [without_views(block) for block in blocks]
 
     def _prepare(
         self,
@@ -353,6 +347,15 @@ class _Times:
     def arrays(self) -> tuple[pa.Array, pa.Array]:
         """Return `ts_event` and `ts_init` as the catalog has them."""
         return timestamp_array(self.event), timestamp_array(self.init)
+
+
+def _watermarks(times: Sequence[_Times], last: int | None) -> list[int | None]:
+    """Return the least `ts_init` that can follow each block: of the blocks after it, or after the last."""
+    marks = [last]
+    for later in reversed(times[1:]):
+        least = int(later.init.min(initial=MAX_NANOS))
+        marks.append(least if marks[-1] is None else min(least, marks[-1]))
+    return marks[::-1]
 
 
 def _read_times(
