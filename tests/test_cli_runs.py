@@ -66,6 +66,35 @@ def run_yaml(tmp_path: Path) -> Path:
     return tmp_path / "run.yaml"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told", "next_"),
+    [
+        (["backtest", "none.yaml"], "there is no config none.yaml", "`ticklake init`"),
+        (["migrate-config", "none.json"], "there is no config none.json", "`ticklake init`"),
+        (["backtest", "folder"], "folder is a folder, not a config", "Name a YAML or JSON file"),
+        (["coverage", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["verify", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["doctor", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["runs", "none"], "there is no folder of runs none", "Name one"),
+        (["report", "none"], "none holds no run: there is no such folder", "`ticklake runs`"),
+        (["compare", "none", "other"], "none holds no run: there is no such folder", "`ticklake runs`"),
+        (["coverage", "folder", "--html", "none/x.html"], "there is no folder none", "Make it first"),
+        (["coverage", "folder", "--html", "folder"], "--html folder is a folder", "folder/page.html"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_paragraph_with_what_to_do(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str, next_: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    out, err = cli(1 if arguments[0] in ("runs", "report", "compare") else 2, *arguments)
+    assert out == ""
+    assert err.startswith(f"error: {told}")
+    assert next_ in err
+    assert "Errno" not in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["runs", "compare", "coverage"])
 def test_every_command_has_help_with_an_example(cli: Cli, command: str) -> None:
     out, _ = cli(0, command, "--help")
@@ -153,8 +182,13 @@ def test_equal_runs_are_told_to_be_equal(cli, runs, monkeypatch):
     [
         (["compare", "one"], "two runs or more"),
         (["runs", "gs://user:secret@x/y"], "user info"),
-        (["coverage", "nowhere"], "nowhere"),
-        (["compare", FIRST, SECOND, "--html", "no/such/folder/x.html"], "no file can be written"),
+        (["coverage", "nowhere"], "no catalog folder nowhere, and no run config either. Check the path"),
+        (["verify", "nowhere"], "no catalog folder nowhere, and no run config either. Check the path"),
+        (
+            ["compare", FIRST, SECOND, "--html", "no/such/folder/x.html"],
+            "there is no folder no/such/folder for --html",
+        ),
+        (["compare", FIRST, SECOND, "--html", "."], "is a folder. Name a file in it"),
     ],
 )
 def test_bad_usage_is_told(cli, runs, monkeypatch, arguments, words):

@@ -204,6 +204,23 @@ def test_runs_without_a_time_in_common_begin_at_the_same_point(browser: Browser,
         check(found, "compare-elapsed")
 
 
+def test_runs_of_the_same_results_are_named_and_do_not_hide_each_other(
+    browser: Browser, tmp_path: Path
+) -> None:
+    runs = (Walk(1, {}), Walk(2, {}), Walk(1, {"engine": {"chunk_size": 1}}))
+    assert Comparison(runs).verdict == (
+        "The results are not the same, but those of A and C are, by their digests."
+    )
+    write_comparison(Comparison(runs), tmp_path / "compare.html")
+    with opened(browser, tmp_path / "compare.html") as found:
+        found.page.wait_for_selector(".chart .main-svg")
+        assert "those of A and C are" in found.page.locator(".verdict").inner_text()
+        dashes = found.page.evaluate(
+            "document.querySelector('.chart').data.slice(0, 3).map((trace) => trace.line.dash)"
+        )
+        assert dashes == ["solid", "solid", "dash"]
+
+
 def test_more_runs_than_colours_differ_by_dashes(tmp_path: Path) -> None:
     compared = comparison(10)
     assert compared.labels == tuple("ABCDEFGHIJ")

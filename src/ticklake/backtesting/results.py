@@ -243,7 +243,9 @@ def _no_run(place: RunFolder | RunObjects, names: list[str], missing: list[str])
     inside = [name for name in names if RUN_ID.fullmatch(name)]
     return BacktestError(
         f"{place.location} holds no run: {found}",
-        hint=f"There are runs in it, for example {(place / inside[-1]).location}." if inside else None,
+        hint=f"There are runs in it, for example {(place / inside[-1]).location}."
+        if inside
+        else "Name the folder or URL of a run; `ticklake runs` lists them.",
     )
 
 

@@ -62,7 +62,10 @@ def _main(key: str, form: str, unit: str = "") -> Callable[[Mapping[str, Any]], 
     def cell(summary: Mapping[str, Any]) -> str:
         code = _currency(summary)
         value = (summary.get(key) or {}).get(code)
-        return "–" if value is None else f"{value:{form}}{unit and ' ' + str(code)}"
+        if value is None:
+            return "–"
+        # Nothing is neither gain nor loss.
+        return f"{value:{form if value else form.removeprefix('+')}}{unit and ' ' + str(code)}"
 
     return cell
 
@@ -120,8 +123,7 @@ def print_comparison(comparison: Comparison, locations: Sequence[str], html: Pat
         _print_columns(console, "Config keys that differ", ["key", *comparison.labels], texts)
     else:
         console.print("The configs are the same.")
-    same = "The results are the same" if comparison.same_results else "The results are not the same"
-    console.print(f"{same}, by their digests.")
+    console.print(comparison.verdict)
     if html is not None:
         console.print(f"Page: {escape(str(html))}", soft_wrap=True)
 
