@@ -38,6 +38,7 @@ class FakeRun:
     fills_count: int = 5
     id: str = "20260101T000000Z-Fake-abcdef"
     window: tuple[str, str] = ("2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z")
+    latency_ms: tuple[float, ...] = ()
     data: dict[str, Any] = field(
         default_factory=lambda: {"rows": {"trades": 7}, "holes": [], "quarantined": 0}
     )
@@ -75,7 +76,10 @@ class FakeRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"venues": {self.text: {"account": "MARGIN", "fees": {"maker": "0", "taker": self.text}}}}
+        return {
+            "venues": {self.text: {"account": "MARGIN", "fees": {"maker": "0", "taker": self.text}}},
+            "strategies": [{"path": f"module:{self.text}", "config": {"size": "0.1", "of": self.text}}],
+        }
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -119,7 +123,17 @@ class FakeRun:
 
     @property
     def latency(self) -> pa.Table:
-        return LATENCY_SCHEMA.empty_table()
+        rows = [
+            {
+                "instrument_id": self.text,
+                "data_type": "trades",
+                "ts_start": START + dt.timedelta(seconds=index),
+                "updates": 1,
+                **{f"{what}_ns": int(late * 1e6) for what in ("min", "p50", "p99", "max")},
+            }
+            for index, late in enumerate(self.latency_ms)
+        ]
+        return pa.Table.from_pylist(rows, schema=LATENCY_SCHEMA)
 
     @property
     def book(self) -> pa.Table:
@@ -214,6 +228,9 @@ def _texts(value: Any) -> list[str]:
 
 def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
     _, parsed = page(FakeRun(), tmp_path)
+    assert "ETHUSDT-PERP.BINANCE size 0.1 · of ETHUSDT-PERP.BINANCE" in parsed.shown
+    assert "Funding–no funding rates in the data" in parsed.shown
+    assert "Sharpe1.25of 1 daily return, annualised" in parsed.shown
     for expected in ("+12.50 USDT", "+1.25 %", "−0.1 %", "5,000 USDT", "0.25 USDT", "1.25"):
         assert expected in parsed.shown, expected
     assert "Net PnL in BTC" in parsed.shown
@@ -290,6 +307,44 @@ def test_times_of_all_charts_stand_above_each_other() -> None:
     over_time = [chart for chart in charts(FakeRun()) if chart.over_time]
     assert len(over_time) > 3
     assert len({tuple(chart.layout["xaxis"]["range"]) for chart in over_time}) == 1
+
+
+def test_what_is_filled_after_the_window_is_in_the_charts(tmp_path: Path) -> None:
+    run = FakeRun(fills_count=5, window=("2024-08-08T23:55:00Z", "2024-08-08T23:55:02Z"))
+    price = chart_of(run, "price and fills")
+    last = max(at for trace in price.data for at in trace["x"])
+    assert last == "2024-08-08 23:55:04.000000"
+    low, high = price.layout["xaxis"]["range"]
+    assert low < "2024-08-08 23:55:00.000000"
+    assert last < high < "2024-08-08 23:55:04.1"
+
+
+def test_a_price_holds_until_the_next_trade() -> None:
+    (trades,) = (trace for trace in chart_of(FakeRun(), "price and fills").data if trace["name"] == "trades")
+    assert trades["line"]["shape"] == "hv"
+
+
+def test_an_equity_that_never_falls_has_its_drawdown_at_the_top() -> None:
+    """The equity of `FakeRun` rises."""
+    equity = chart_of(FakeRun(), "equity and drawdown in " + FakeRun().text)
+    assert equity.layout["yaxis2"]["range"] == [-1, 0]
+
+
+def test_one_row_is_not_several(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(fills_count=1), tmp_path)
+    assert "1 fill" in parsed.shown
+    assert "1 fills" not in parsed.shown
+    assert "1 positions" not in parsed.shown
+
+
+def test_averages_are_shown_with_eight_digits_and_prices_exactly() -> None:
+    values = pa.array([Decimal("60832.70"), Decimal("2727.841234567890")], pa.decimal128(38, 16))
+    column = pa.table({"avg_price": values, "price": values})
+    _, data = data_table("x", column, ["avg_price", "price"])
+    assert data["columns"] == [
+        ["60,832.7000", "2,727.8412"],
+        ["60,832.70000000", "2,727.84123457"],
+    ]
 
 
 @given(

@@ -26,8 +26,9 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
     both with what is open valued at the last price; `return` is `net_pnl` over the starting balance;
     `max_drawdown` is the deepest fall of the equity below its highest value so far, as a fraction of that
     value (0 or negative), `max_drawdown_amount` the same as money; `turnover` is the sum of the fills'
-    notional values; `fees` of their commissions (negative: rebates). `funding` is null: payments are not
-    simulated, as the catalog has no funding rates. `time_in_market` and `max_exposure`: see `exposure`.
+    notional values; `fees` of their commissions (negative: rebates). `funding` is null: the engine settles
+    it only where it is given funding rates, of which the catalog has none. `time_in_market` and
+    `max_exposure`: see `exposure`.
     `win_rate` is the engine's, of positions; `sharpe`, `sortino`, `profit_factor` and `volatility` are the
     engine's formulas over the daily returns of the equity (see `returns`). What is undefined is null.
 
