@@ -62,6 +62,11 @@ def test_the_report_is_right_on_every_screen(
         assert (sum(map(int, re.findall(r"\d+", background))) < 300) is dark
 
 
+def test_a_report_with_more_fills_than_its_tables_hold_is_small(run: Run) -> None:
+    assert len(run.fills) > 5_000
+    assert run.report().stat().st_size < 8_000_000
+
+
 def test_every_chart_is_there_with_fills_as_markers(wide: Opened, run: Run) -> None:
     look_at_all(wide.page)
     titles = wide.page.locator(".charts h2").all_inner_texts()
