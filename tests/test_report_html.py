@@ -185,7 +185,7 @@ def page(run: FakeRun, folder: Path) -> tuple[str, Page]:
 def test_everything_is_in_the_page(tmp_path: Path) -> None:
     text, parsed = page(FakeRun(), tmp_path)
     within = [address for address in parsed.addresses if address.startswith("#")]
-    assert within[0] == "#charts"
+    assert within[:2] == ["#chart-2", "#charts"]
     assert all(f'id="{address[1:]}"' in text for address in within)
     assert set(parsed.addresses) - set(within) == {
         *(f"{name}.parquet" for name in (*SCHEMAS, "prices", "latency", "book")),
@@ -328,6 +328,28 @@ def test_an_equity_that_never_falls_has_its_drawdown_at_the_top() -> None:
     """The equity of `FakeRun` rises."""
     equity = chart_of(FakeRun(), "equity and drawdown in " + FakeRun().text)
     assert equity.layout["yaxis2"]["range"] == [-1, 0]
+
+
+def test_long_names_leave_room_for_bars_and_stay_apart() -> None:
+    names = [f"BTC-20240927-{strike}-C-AND-MUCH-MORE-OF-A-NAME.DERIBIT" for strike in (60_000, 65_000)]
+    positions = FakeRun(fills_count=5).positions
+    (position,) = positions.to_pylist()
+    run = FakeRun()
+    table = pa.Table.from_pylist(
+        [{**position, "instrument_id": name} for name in names], schema=positions.schema
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRun, "positions", table)
+        chart = chart_of(run, "PnL by instrument in " + run.text)
+    assert sorted(chart.data[0]["y"]) == names
+    assert {len(text) for text in chart.layout["yaxis"]["ticktext"]} == {32}
+
+
+def test_an_instrument_leads_to_its_charts(tmp_path: Path) -> None:
+    text, parsed = page(FakeRun(), tmp_path)
+    (target,) = (address[1:] for address in parsed.addresses if address.startswith("#chart-"))
+    section = text[text.index(f'<section id="{target}"') :]
+    assert section[: section.index("</h2>")].endswith("ETHUSDT-PERP.BINANCE · price and fills")
 
 
 def test_one_row_is_not_several(tmp_path: Path) -> None:

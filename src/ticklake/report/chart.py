@@ -30,6 +30,7 @@ class Chart:
         layout: Plotly layout, on top of the page's.
         over_time: Whether its x axis is that of all charts over time, so that it zooms with them.
         narrow: Whether three of them fit beside each other on a wide screen.
+        instrument: Whose market it shows; empty where it shows that of none alone.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Chart:
     layout: dict[str, Any]
     over_time: bool = True
     narrow: bool = False
+    instrument: str = ""
 
     def spec(self) -> dict[str, Any]:
         """Return what the page's script draws."""

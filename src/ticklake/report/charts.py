@@ -28,7 +28,7 @@ def charts(run: RunLike) -> list[Chart]:
     drawn = [
         *equity_charts(run, window),
         *(
-            chart
+            replace(chart, instrument=instrument)
             for instrument in run.summary["instruments"]
             for chart in market_charts(run, instrument, window)
         ),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ticklake.report.charts import charts
+from ticklake.report.charts import Chart, charts
 from ticklake.report.document import chart_section, details, document, section
 from ticklake.report.model import RunLike, count, money, number, percent, primary_currency
 from ticklake.report.tables import MOST_ROWS, data_table, key_values, rows_table
@@ -47,7 +47,7 @@ def _page(run: RunLike) -> str:
     drawn = charts(run)
     tables = {name: _table(name, getattr(run, name)) for name in _COLUMNS}
     parts = [
-        _header(run),
+        _header(run, drawn),
         _verdict(run),
         _cards(run),
         _notes(run),
@@ -65,11 +65,11 @@ def _page(run: RunLike) -> str:
     return document(run.id, parts, drawn, data)
 
 
-def _header(run: RunLike) -> str:
+def _header(run: RunLike, drawn: Sequence[Chart]) -> str:
     summary = run.summary
     window = summary["window"]
     names = [str(path).rpartition(":")[2] for path in summary["strategies"]]
-    chips = "".join(f'<span class="chip">{escape(name)}</span>' for name in summary["instruments"])
+    chips = "".join(_chip(name, drawn) for name in summary["instruments"])
     venues = "".join(f'<span class="chip soft">{escape(text)}</span>' for text in _venues(run.config))
     links = "".join(
         f'<a href="#{anchor}">{anchor.capitalize()}</a>'
@@ -83,6 +83,14 @@ def _header(run: RunLike) -> str:
         f'<p class="chips">{chips}{venues}</p>{_settings(run.config)}<p class="id">{escape(run.id)}</p>'
         f'<nav aria-label="sections">{links}</nav></header>'
     )
+
+
+def _chip(instrument: str, drawn: Sequence[Chart]) -> str:
+    """Return an instrument's name, which leads to its first chart."""
+    for at, chart in enumerate(drawn):
+        if chart.instrument == instrument:
+            return f'<a class="chip" href="#chart-{at}">{escape(instrument)}</a>'
+    return f'<span class="chip">{escape(instrument)}</span>'
 
 
 def _length(nanos: int) -> str:
@@ -174,7 +182,7 @@ def _cards(run: RunLike) -> str:
         _Card("Turnover", money(turnover, digits=0), unit),
         _Card("Fees", money(fees), unit, bps),
         _Card("Funding", "–", hint="no funding rates in the data"),
-        _Card("Exposure", percent(time_in_market), hint=_most(of("max_exposure"), unit)),
+        _Card("Exposure", percent(time_in_market), hint=_most(time_in_market, of("max_exposure"), unit)),
         _Card("Events", f"{summary['events']:,}", hint=f"in {number(summary['engine_seconds'], digits=2)} s"),
     ]
     return _card_list(first, "cards first") + _card_list(second, "cards")
@@ -209,7 +217,9 @@ def _amount(value: float | None, unit: str) -> str:
     return "" if value is None else f"{money(value)} {unit}"
 
 
-def _most(value: float | None, unit: str) -> str:
+def _most(time_in_market: float | None, value: float | None, unit: str) -> str:
+    if time_in_market is None:
+        return ""
     return "of the time" + ("" if value is None else f", at most {money(value, digits=0)} {unit}")
 
 

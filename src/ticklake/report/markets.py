@@ -60,7 +60,7 @@ def _price(instrument: str, prices: pa.Table, book: pa.Table, fills: pa.Table) -
         "" if len(fills) else "No fills.",
         "" if len(prices) or not len(book) else "No trades: the line is the middle of the book.",
     ]
-    layout = {"yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"}}
+    layout = {"showlegend": True, "yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"}}
     return Chart(f"{instrument} · price and fills", " ".join(filter(None, notes)), 420, data, layout)
 
 

@@ -31,6 +31,7 @@ _STEPS = (
 )
 _HOURS_OF_DAY_FROM = 2 * 86_400 * _SECOND
 _MOST_BINS = 40
+_LONGEST_NAME = 32
 
 type _Floats = npt.NDArray[np.float64]
 
@@ -185,7 +186,12 @@ def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
     layout = {
         "showlegend": False,
         "xaxis": {"type": "linear", "title": {"text": unit}, "tickformat": ",.6~f", "zeroline": True},
-        "yaxis": {"type": "category", "automargin": True},
+        "yaxis": {
+            "type": "category",
+            "automargin": True,
+            "tickvals": bars["y"],
+            "ticktext": [escape(_shortened(name)) for _, name in rows],
+        },
     }
     return Chart(
         f"PnL by instrument in {currency}",
@@ -196,6 +202,11 @@ def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
         over_time=False,
         narrow=True,
     )
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for bars beside it; both of its ends may tell it from others."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 10]}…{name[-9:]}"
 
 
 def _sizes(fills: pa.Table, currency: str) -> Chart:
