@@ -324,6 +324,27 @@ def test_a_price_holds_until_the_next_trade() -> None:
     assert trades["line"]["shape"] == "hv"
 
 
+def test_without_trades_and_fills_the_price_is_the_middle_of_the_book(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row: dict[str, Any] = {
+        "instrument_id": FakeRun().text,
+        "data_type": "order_book_deltas",
+        "ts_start": START,
+        "updates": 3,
+        **{
+            f"{value}_{what}": 2.5
+            for value in ("mid", "spread", "bid_size", "ask_size")
+            for what in ("min", "mean", "max")
+        },
+    }
+    monkeypatch.setattr(FakeRun, "prices", PRICES_SCHEMA.empty_table())
+    monkeypatch.setattr(FakeRun, "book", pa.Table.from_pylist([row], schema=BOOK_SCHEMA))
+    price = chart_of(FakeRun(fills_count=0), "price and fills")
+    assert [trace["y"] for trace in price.data] == [[2.5]] * 3
+    assert price.note == "No fills. No trades: the line is the middle of the book."
+
+
 def test_an_equity_that_never_falls_has_its_drawdown_at_the_top() -> None:
     """The equity of `FakeRun` rises."""
     equity = chart_of(FakeRun(), "equity and drawdown in " + FakeRun().text)

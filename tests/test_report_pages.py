@@ -143,6 +143,7 @@ def test_a_comparison_can_be_read(
         found.page.wait_for_selector(".chart .main-svg")
         look = f"{'phone' if size == PHONE else 'wide'}-{'dark' if dark else 'light'}"
         check(found, f"compare-{look}")
+        assert "UTC" in found.page.locator(".chart").first.inner_text()
         lines = found.page.locator(".chart .scatterlayer path.js-line")
         assert lines.count() == 6  # equity and drawdown of three runs
         strokes = lines.evaluate_all("paths => paths.map(path => getComputedStyle(path).stroke)")
@@ -201,6 +202,8 @@ def test_runs_without_a_time_in_common_begin_at_the_same_point(browser: Browser,
             "document.querySelector('.chart').data.map((line) => [line.x[0], line.x.at(-1)])"
         )
         assert all(first == 0 and 7.9 < last < 8 for first, last in ends)
+        # Hours since a start are of no time zone.
+        assert "UTC" not in found.page.locator(".chart").first.inner_text()
         check(found, "compare-elapsed")
 
 

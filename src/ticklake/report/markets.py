@@ -30,7 +30,7 @@ def market_charts(run: RunLike, instrument: str, window: Window) -> Iterator[Cha
     prices = of(run.prices, "instrument_id", instrument)
     book = of(run.book, "instrument_id", instrument)
     latency = of(run.latency, "instrument_id", instrument)
-    if len(prices) or len(fills):
+    if len(prices) or len(book) or len(fills):
         yield _price(instrument, prices, book, fills)
     if len(fills):
         yield _position(instrument, fills, window)

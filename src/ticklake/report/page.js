@@ -32,7 +32,7 @@
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", traceorder: "normal" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--ink-soft"), activecolor: colour("--accent") },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
-      ...(time ? { annotations: [{ text: "UTC", xref: "paper", yref: "paper", x: 1, y: 0, yshift: -20, xanchor: "right", yanchor: "top", showarrow: false, font: { size: 11 } }] } : {}),
+      ...(time && layout.xaxis?.type !== "linear" ? { annotations: [{ text: "UTC", xref: "paper", yref: "paper", x: 1, y: 0, yshift: -20, xanchor: "right", yanchor: "top", showarrow: false, font: { size: 11 } }] } : {}),
       ...layout,
       xaxis: { ...axis, ...(time ? { type: "date", nticks: narrow.matches ? 4 : 10 } : {}), ...layout.xaxis, ...(time && zoom ? { range: zoom } : {}) },
       yaxis: { ...axis, automargin: narrow.matches, ...layout.yaxis },
