@@ -133,7 +133,7 @@ def test_runs_for_machines_and_filtered(cli, runs):
     (only,) = json.loads(cli(0, "runs", runs, "--instrument", "btcusdt", "--json")[0])
     assert only["id"] == THIRD
     out, err = cli(0, "runs", runs, "--strategy", "none")
-    assert ("No run in" in out, err) == (True, "")
+    assert ("There is no such run in" in out, err) == (True, "")
 
 
 def test_what_is_left_of_a_killed_run_is_named(cli, runs):
@@ -204,7 +204,7 @@ def config_of_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     """A run config whose runs lie in a bucket, and two of them."""
     path = tmp_path_factory.mktemp("bucket") / "run.yaml"
     with bucket() as server:
-        url = f"gs://{BUCKET}/runs"
+        url = f"gs://{BUCKET}/listed"
         for name in (FIRST, SECOND):
             put_run(url, name, storage_of(server, "gs"))
         values = {
@@ -220,10 +220,10 @@ def config_of_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 def test_runs_of_a_bucket_are_listed_and_compared(cli, config_of_bucket):
     found = json.loads(cli(0, "runs", config_of_bucket, "--json")[0])
-    assert [run["location"] for run in found] == [f"gs://{BUCKET}/runs/{name}" for name in (SECOND, FIRST)]
+    assert [run["location"] for run in found] == [f"gs://{BUCKET}/listed/{name}" for name in (SECOND, FIRST)]
     values: dict[str, Any] = yaml.safe_load(config_of_bucket.read_text())["runs_storage"]
     flags = [flag for key, value in values.items() for flag in ("--storage", f"{key}={value}")]
-    assert json.loads(cli(0, "runs", f"gs://{BUCKET}/runs", *flags, "--json")[0]) == found
+    assert json.loads(cli(0, "runs", f"gs://{BUCKET}/listed", *flags, "--json")[0]) == found
     by_id = json.loads(cli(0, "compare", FIRST, SECOND, "--runs", config_of_bucket, "--json")[0])
     by_url = json.loads(cli(0, "compare", *(run["location"] for run in reversed(found)), *flags, "--json")[0])
     assert by_id == by_url

@@ -173,7 +173,10 @@ def test_ctrl_c_during_the_engine_leaves_no_run_and_no_process(real_lake, tmp_pa
 
     screen = on_terminal("backtest", "run.yaml", columns=80, cwd=tmp_path, meanwhile=stop)
     assert screen.code == 130, screen.raw
-    assert screen.left[-1] == "error: Interrupted; nothing is half-written."
+    assert screen.left[-2:] == [
+        "The ticks of the window are in the catalog catalog, and are kept.",
+        "error: Interrupted; nothing is half-written.",
+    ]
     assert list((tmp_path / "runs").iterdir()) == []
     engine = int((tmp_path / "began").read_text())
     deadline = time.monotonic() + 5

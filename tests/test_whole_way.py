@@ -301,7 +301,7 @@ def test_secrets_of_the_config_end_nowhere(real_lake, tmp_path):
 def test_runs_go_to_a_bucket_and_come_to_the_same(real_lake, tmp_path):
     window = {"start": "2024-08-08T23:58:00Z", "end": "2024-08-09T00:00:00Z"}
     with bucket() as server:
-        url, storage = f"gs://{BUCKET}/runs", storage_of(server, "gs")
+        url, storage = f"gs://{BUCKET}/whole-way", storage_of(server, "gs")
         values = local(tmp_path, real_lake, window=window, runs=url, runs_storage=options(server, "gs"))
         with pytest.raises(ConfigError, match="offline: runs are to be written to gs://"):
             ticklake.backtest(values, offline=True)

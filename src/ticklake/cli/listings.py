@@ -35,7 +35,7 @@ def print_run_list(found: RunList) -> None:
     """Print runs with as many of their figures as fit beside each other."""
     console = stdout()
     if not found.runs:
-        console.print(f"No run in {escape(found.location)} is of that kind, or there is none.")
+        console.print(f"There is no such run in {escape(found.location)}.")
         return
     summaries = [run.summary for run in found.runs]
     shown = [name for name, _ in _COLUMNS]
