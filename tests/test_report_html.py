@@ -22,7 +22,7 @@ from ticklake.backtesting.prices import PRICES_SCHEMA
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.report import write_report
 from ticklake.report.charts import Chart, charts
-from ticklake.report.model import money, number, percent, primary_currency
+from ticklake.report.model import duration, money, number, percent, primary_currency
 from ticklake.report.tables import data_table
 from ticklake.report.thinning import extremes, stretches
 
@@ -299,6 +299,7 @@ def test_a_busy_position_is_its_mean_and_range() -> None:
         assert low <= middle <= high
     assert len(mean["x"]) < 300
     assert "10,000 changes" in position.note
+    assert "in stretches of 1.25 s, the band" in position.note
     quiet = chart_of(FakeRun(fills_count=5), "position")
     assert [trace["y"] for trace in quiet.data] == [[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 3.0]]
 
@@ -454,6 +455,9 @@ def test_a_run_without_fills_has_a_report(tmp_path: Path) -> None:
         (percent(0.5), "50 %"),
         (percent(-0.000123), "−0.0123 %"),
         (percent(None), "–"),
+        (duration(90_061_500_000_000), "1 d 1 h 1 min 1.5 s"),
+        (duration(360 * 10**9), "6 min"),
+        (duration(0), "0 s"),
     ],
 )
 def test_numbers_are_spelled_for_people(shown: str, expected: str) -> None:

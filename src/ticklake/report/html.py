@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ticklake.report.charts import Chart, charts
 from ticklake.report.document import chart_section, details, document, section
-from ticklake.report.model import RunLike, count, money, number, percent, primary_currency
+from ticklake.report.model import RunLike, count, duration, money, number, percent, primary_currency
 from ticklake.report.tables import MOST_ROWS, data_table, key_values, rows_table
 from ticklake.types import Window
 
@@ -79,7 +79,7 @@ def _header(run: RunLike, drawn: Sequence[Chart]) -> str:
     return (
         f'<header><p class="kicker">ticklake backtest</p><h1>{escape(" + ".join(names))}</h1>'
         f'<p class="window">{_moment(window["start"])} <span>to</span> {_moment(window["end"])} UTC '
-        f"<span>({_length(span.end - span.start)})</span></p>"
+        f"<span>({duration(span.end - span.start)})</span></p>"
         f'<p class="chips">{chips}{venues}</p>{_settings(run.config)}<p class="id">{escape(run.id)}</p>'
         f'<nav aria-label="sections">{links}</nav></header>'
     )
@@ -91,15 +91,6 @@ def _chip(instrument: str, drawn: Sequence[Chart]) -> str:
         if chart.instrument == instrument:
             return f'<a class="chip" href="#chart-{at}">{escape(instrument)}</a>'
     return f'<span class="chip">{escape(instrument)}</span>'
-
-
-def _length(nanos: int) -> str:
-    seconds, parts = nanos / 10**9, []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            parts.append(f"{int(seconds // size)} {unit}")
-            seconds %= size
-    return " ".join([*parts, *([f"{number(seconds, digits=3)} s"] if seconds or not parts else [])])
 
 
 def _moment(iso: str) -> str:

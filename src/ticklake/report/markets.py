@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ticklake.report.chart import AT, Chart, band, line, of
-from ticklake.report.model import RunLike, iso_time, iso_times, number
+from ticklake.report.model import RunLike, duration, iso_time, iso_times, number
 from ticklake.report.thinning import stretches
 from ticklake.types import Window
 
@@ -119,10 +119,9 @@ def _position(instrument: str, fills: pa.Table, window: Window) -> Chart:
         data = [_exact_position(steps, window)]
     else:
         data = _mean_position(steps, window)
-        seconds = (window.end - window.start) / _STEP_STRETCHES / 10**9
         note = (
             f"{len(steps):,} changes: the line is the mean position over time in stretches of "
-            f"{number(seconds, digits=1)} s, the band its range."
+            f"{duration((window.end - window.start) // _STEP_STRETCHES)}, the band its range."
         )
     layout = {
         "showlegend": False,
