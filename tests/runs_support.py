@@ -66,7 +66,10 @@ def put_run(
 
 @contextmanager
 def bucket() -> Iterator[MotoServer]:
-    """Serve an empty bucket, as `s3://` and `gs://`."""
+    """Serve a bucket, as `s3://` and `gs://`.
+
+    All servers of a process share what moto holds: take a folder in it that no other test takes.
+    """
     import boto3  # here, as it takes longer to import than many a test
 
     with MotoServer() as server:

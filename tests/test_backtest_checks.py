@@ -60,6 +60,7 @@ def test_an_edited_module_is_read_again(tmp_path: Path) -> None:
         ((strategy("nowhere:Busy"),), r"strategies\[0\]\.path: there is no module 'nowhere'"),
         ((strategy("no.where:Busy"),), r"strategies\[0\]\.path: there is no module 'no.where'"),
         ((strategy(), strategy("Bussy")), r"strategies\[1\]\.path: .* no 'Bussy'; did you mean Busy"),
+        ((strategy("Zzz"),), r"\.path: .* no 'Zzz'; allowed are (?!.*(OrderSide|TradeTick)).*\bBusy, "),
         ((strategy("NOT_A_CLASS"),), r"'NOT_A_CLASS' is no class"),
         ((strategy("BusyConfig"),), r"not a subclass of .*Strategy.*belongs under config_path"),
         ((strategy(config_path="BusyConf"),), r"strategies\[0\]\.config_path: .*did you mean BusyConfig"),

@@ -66,6 +66,35 @@ def run_yaml(tmp_path: Path) -> Path:
     return tmp_path / "run.yaml"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told", "next_"),
+    [
+        (["backtest", "none.yaml"], "there is no config none.yaml", "`ticklake init`"),
+        (["migrate-config", "none.json"], "there is no config none.json", "`ticklake init`"),
+        (["backtest", "folder"], "folder is a folder, not a config", "Name a YAML or JSON file"),
+        (["coverage", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["verify", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["doctor", "none"], "there is no catalog folder none, and no run config either", "Check the path"),
+        (["runs", "none"], "there is no folder of runs none", "Name one"),
+        (["report", "none"], "none holds no run: there is no such folder", "`ticklake runs`"),
+        (["compare", "none", "other"], "none holds no run: there is no such folder", "`ticklake runs`"),
+        (["coverage", "folder", "--html", "none/x.html"], "there is no folder none", "Make it first"),
+        (["coverage", "folder", "--html", "folder"], "--html folder is a folder", "folder/page.html"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_paragraph_with_what_to_do(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str, next_: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    out, err = cli(1 if arguments[0] in ("runs", "report", "compare") else 2, *arguments)
+    assert out == ""
+    assert err.startswith(f"error: {told}")
+    assert next_ in err
+    assert "Errno" not in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["runs", "compare", "coverage"])
 def test_every_command_has_help_with_an_example(cli: Cli, command: str) -> None:
     out, _ = cli(0, command, "--help")
@@ -104,7 +133,7 @@ def test_runs_for_machines_and_filtered(cli, runs):
     (only,) = json.loads(cli(0, "runs", runs, "--instrument", "btcusdt", "--json")[0])
     assert only["id"] == THIRD
     out, err = cli(0, "runs", runs, "--strategy", "none")
-    assert ("No run in" in out, err) == (True, "")
+    assert ("There is no such run in" in out, err) == (True, "")
 
 
 def test_what_is_left_of_a_killed_run_is_named(cli, runs):
@@ -153,8 +182,13 @@ def test_equal_runs_are_told_to_be_equal(cli, runs, monkeypatch):
     [
         (["compare", "one"], "two runs or more"),
         (["runs", "gs://user:secret@x/y"], "user info"),
-        (["coverage", "nowhere"], "nowhere"),
-        (["compare", FIRST, SECOND, "--html", "no/such/folder/x.html"], "no file can be written"),
+        (["coverage", "nowhere"], "no catalog folder nowhere, and no run config either. Check the path"),
+        (["verify", "nowhere"], "no catalog folder nowhere, and no run config either. Check the path"),
+        (
+            ["compare", FIRST, SECOND, "--html", "no/such/folder/x.html"],
+            "there is no folder no/such/folder for --html",
+        ),
+        (["compare", FIRST, SECOND, "--html", "."], "is a folder. Name a file in it"),
     ],
 )
 def test_bad_usage_is_told(cli, runs, monkeypatch, arguments, words):
@@ -170,7 +204,7 @@ def config_of_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     """A run config whose runs lie in a bucket, and two of them."""
     path = tmp_path_factory.mktemp("bucket") / "run.yaml"
     with bucket() as server:
-        url = f"gs://{BUCKET}/runs"
+        url = f"gs://{BUCKET}/listed"
         for name in (FIRST, SECOND):
             put_run(url, name, storage_of(server, "gs"))
         values = {
@@ -186,10 +220,10 @@ def config_of_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 def test_runs_of_a_bucket_are_listed_and_compared(cli, config_of_bucket):
     found = json.loads(cli(0, "runs", config_of_bucket, "--json")[0])
-    assert [run["location"] for run in found] == [f"gs://{BUCKET}/runs/{name}" for name in (SECOND, FIRST)]
+    assert [run["location"] for run in found] == [f"gs://{BUCKET}/listed/{name}" for name in (SECOND, FIRST)]
     values: dict[str, Any] = yaml.safe_load(config_of_bucket.read_text())["runs_storage"]
     flags = [flag for key, value in values.items() for flag in ("--storage", f"{key}={value}")]
-    assert json.loads(cli(0, "runs", f"gs://{BUCKET}/runs", *flags, "--json")[0]) == found
+    assert json.loads(cli(0, "runs", f"gs://{BUCKET}/listed", *flags, "--json")[0]) == found
     by_id = json.loads(cli(0, "compare", FIRST, SECOND, "--runs", config_of_bucket, "--json")[0])
     by_url = json.loads(cli(0, "compare", *(run["location"] for run in reversed(found)), *flags, "--json")[0])
     assert by_id == by_url

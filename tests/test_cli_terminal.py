@@ -173,7 +173,10 @@ def test_ctrl_c_during_the_engine_leaves_no_run_and_no_process(real_lake, tmp_pa
 
     screen = on_terminal("backtest", "run.yaml", columns=80, cwd=tmp_path, meanwhile=stop)
     assert screen.code == 130, screen.raw
-    assert screen.left[-1] == "error: Interrupted; nothing is half-written."
+    assert screen.left[-2:] == [
+        "The ticks of the window are in the catalog catalog, and are kept.",
+        "error: Interrupted; nothing is half-written.",
+    ]
     assert list((tmp_path / "runs").iterdir()) == []
     engine = int((tmp_path / "began").read_text())
     deadline = time.monotonic() + 5
@@ -187,7 +190,7 @@ def test_an_error_is_one_paragraph_that_breaks_between_words(tmp_path, columns):
     missing = tmp_path / "a-rather-long-name-of-a-folder" / "and-a-config-that-is-not-there.yaml"
     screen = on_terminal("fetch", missing, columns=columns)
     assert screen.code == 2
-    assert " ".join(screen.left).startswith(f"error: cannot read the config {missing}: ")
+    assert " ".join(screen.left).startswith(f"error: there is no config {missing}. Check the path")
     # What is longer than a line is the terminal's to break, so that it is copied whole.
     assert all(len(line) <= columns or " " not in line for line in screen.left)
 
@@ -225,7 +228,8 @@ def test_a_mistake_of_ours_is_told_in_one_paragraph_too(tmp_path, monkeypatch, c
 def test_what_the_operating_system_refuses_is_no_mistake_of_ours(tmp_path):
     (tmp_path / "file").touch()
     told = ticklake("synth", tmp_path / "file" / "lake", "--days", 1, "--trades-per-day", 10, code=1).stderr
-    assert str(tmp_path / "file") in told
+    assert f"error: the operating system refused: not a directory ({tmp_path / 'file'}/" in told
+    assert "Errno" not in told
     assert "mistake" not in told
     assert told.count("\n") == 1
 

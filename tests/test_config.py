@@ -230,8 +230,22 @@ def test_a_spot_pair_is_never_inverse():
 
 
 def test_a_missing_file_is_a_config_error(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"there is no config .*none\.yaml\. Check the path"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_what_cannot_be_a_config_is_told_without_numbers_of_errors(tmp_path):
+    (tmp_path / "run.yaml").write_bytes(b"lake: \xff")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for name, told in (
+        (".", "is a folder, not a config. Name a YAML or JSON file."),
+        ("run.yaml", "is no text in UTF-8. Save it as UTF-8."),
+        ("loop.yaml", "cannot be read: too many levels of symbolic links ("),
+    ):
+        with pytest.raises(ConfigError) as failed:
+            load_config(tmp_path / name)
+        assert told in str(failed.value)
+        assert "Errno" not in str(failed.value)
 
 
 YAML_BLOCKS = [

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetch_support import BTC_PERP, DAY, ask, made_trades, minutes, put_trades
-from ticklake import Catalog, FetchReport, Lake, Run, fetch
+from ticklake import Catalog, FetchReport, Lake, Run, fetch, list_runs
 from ticklake.backtesting.places import RunFolder
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.display import card, table
 
 SUMMARY = {
     "id": "20240808T000000Z-X-000000",
+    "started": "2026-01-01T00:00:00Z",
     "window": {"start": "2024-08-08T00:00:00Z", "end": "2024-08-09T00:00:00Z"},
     "strategies": ["<script>alert(1)</script>:X"],
     "instruments": ["BTCUSDT-PERP.BINANCE"],
@@ -56,12 +57,14 @@ class Values:
         self.plan = self.scan.plan()
         requests = [request, ask(2 * DAY, 3 * DAY)]
         self.report = fetch(self.lake, self.catalog, requests, on_hole="skip", keep="window")
-        run = root / SUMMARY["id"]
-        run.mkdir()
+        run = root / "runs" / SUMMARY["id"]
+        run.mkdir(parents=True)
+        (root / "runs" / f".{SUMMARY['id']}.tmp").mkdir()
         (run / "summary.json").write_text(json.dumps(SUMMARY))
         for name, schema in SCHEMAS.items():
             pq.write_table(schema.empty_table(), run / f"{name}.parquet")
         self.run = Run(SUMMARY["id"], RunFolder(run))
+        self.runs = list_runs(root / "runs")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def words(html: str) -> str:
 
 KINDS: dict[str, Callable[[Values], Any]] = {
     name: (lambda values, name=name: getattr(values, name))
-    for name in ("lake", "scan", "unplanned", "plan", "catalog", "empty", "report", "run")
+    for name in ("lake", "scan", "unplanned", "plan", "catalog", "empty", "report", "run", "runs")
 }
 
 
@@ -118,6 +121,16 @@ def test_html_tells_what_a_user_wants_to_know(values):
     assert "<script>alert(1)</script>:X" in run
     assert "-1,234.50 USDT" in run
     assert "1,234,567" in run
+    runs = words(values.runs._repr_html_())
+    assert "-1,234.50 USDT" in runs
+    assert f".{SUMMARY['id']}.tmp" in runs
+
+
+def test_a_list_of_runs_is_told_by_its_place_and_number(values):
+    place = values.runs.location
+    assert repr(values.runs) == f"RunList({place!r}: 1 runs, 1 unfinished, 0 unreadable)"
+    (run,) = values.runs.runs
+    assert repr(run) == f"ListedRun(location={place + '/' + SUMMARY['id']!r})"
 
 
 def test_showing_a_scan_reads_nothing(values):

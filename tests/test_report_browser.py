@@ -62,6 +62,11 @@ def test_the_report_is_right_on_every_screen(
         assert (sum(map(int, re.findall(r"\d+", background))) < 300) is dark
 
 
+def test_a_report_with_more_fills_than_its_tables_hold_is_small(run: Run) -> None:
+    assert len(run.fills) > 5_000
+    assert run.report().stat().st_size < 8_000_000
+
+
 def test_every_chart_is_there_with_fills_as_markers(wide: Opened, run: Run) -> None:
     look_at_all(wide.page)
     titles = wide.page.locator(".charts h2").all_inner_texts()
@@ -81,6 +86,37 @@ def test_every_chart_is_there_with_fills_as_markers(wide: Opened, run: Run) -> N
     )
     assert re.match(r"BUY [\d.]+ @ 2,\d{3}\.?\d*O-\d+", label)
     assert "2024-08-08 23:5" in label
+
+
+@pytest.mark.parametrize("late", [(2.1, 4.3, 3.0), (2.0, 76.0, 5.0), (0.5, 60_000.0, 7.0), (-3.0, 4.0, 1.0)])
+def test_the_axis_of_latencies_of_any_range_has_numbers(
+    browser: Browser, tmp_path: Path, late: tuple[float, ...]
+) -> None:
+    write_report(FakeRun(latency_ms=late), tmp_path / "report.html")
+    with opened(browser, tmp_path / "report.html") as found:
+        look_at_all(found.page)
+        chart = found.page.locator("section", has_text="feed latency").locator(".chart")
+        assert chart.locator(".ytick text").count() >= 3
+
+
+def test_every_point_over_time_tells_its_time(wide: Opened) -> None:
+    look_at_all(wide.page)
+    labels = wide.page.evaluate(
+        """() => {
+            const labels = [];
+            for (const node of document.querySelectorAll("[data-chart]")) {
+                if (node.layout.xaxis.type !== "date") continue;
+                node.data.forEach((trace, curveNumber) => {
+                    const pointNumber = trace.y.findIndex((y) => y !== null);
+                    Plotly.Fx.hover(node, [{ curveNumber, pointNumber }], `x${trace.yaxis ?? "y"}`);
+                    labels.push(node.querySelector(".hoverlayer").textContent);
+                });
+            }
+            return labels;
+        }"""
+    )
+    assert len(labels) > 15
+    assert [label for label in labels if not re.search(r"2024-08-08 23:5\d:\d\d", label)] == []
 
 
 def test_a_zoom_of_one_chart_is_the_zoom_of_all_over_time(wide: Opened) -> None:

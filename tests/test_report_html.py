@@ -22,7 +22,7 @@ from ticklake.backtesting.prices import PRICES_SCHEMA
 from ticklake.backtesting.tables import SCHEMAS
 from ticklake.report import write_report
 from ticklake.report.charts import Chart, charts
-from ticklake.report.model import money, number, percent, primary_currency
+from ticklake.report.model import duration, money, number, percent, primary_currency
 from ticklake.report.tables import data_table
 from ticklake.report.thinning import extremes, stretches
 
@@ -38,6 +38,7 @@ class FakeRun:
     fills_count: int = 5
     id: str = "20260101T000000Z-Fake-abcdef"
     window: tuple[str, str] = ("2024-08-08T23:55:00Z", "2024-08-09T00:00:00Z")
+    latency_ms: tuple[float, ...] = ()
     data: dict[str, Any] = field(
         default_factory=lambda: {"rows": {"trades": 7}, "holes": [], "quarantined": 0}
     )
@@ -75,7 +76,10 @@ class FakeRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"venues": {self.text: {"account": "MARGIN", "fees": {"maker": "0", "taker": self.text}}}}
+        return {
+            "venues": {self.text: {"account": "MARGIN", "fees": {"maker": "0", "taker": self.text}}},
+            "strategies": [{"path": f"module:{self.text}", "config": {"size": "0.1", "of": self.text}}],
+        }
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -119,7 +123,17 @@ class FakeRun:
 
     @property
     def latency(self) -> pa.Table:
-        return LATENCY_SCHEMA.empty_table()
+        rows = [
+            {
+                "instrument_id": self.text,
+                "data_type": "trades",
+                "ts_start": START + dt.timedelta(seconds=index),
+                "updates": 1,
+                **{f"{what}_ns": int(late * 1e6) for what in ("min", "p50", "p99", "max")},
+            }
+            for index, late in enumerate(self.latency_ms)
+        ]
+        return pa.Table.from_pylist(rows, schema=LATENCY_SCHEMA)
 
     @property
     def book(self) -> pa.Table:
@@ -171,7 +185,7 @@ def page(run: FakeRun, folder: Path) -> tuple[str, Page]:
 def test_everything_is_in_the_page(tmp_path: Path) -> None:
     text, parsed = page(FakeRun(), tmp_path)
     within = [address for address in parsed.addresses if address.startswith("#")]
-    assert within[0] == "#charts"
+    assert within[:2] == ["#chart-2", "#charts"]
     assert all(f'id="{address[1:]}"' in text for address in within)
     assert set(parsed.addresses) - set(within) == {
         *(f"{name}.parquet" for name in (*SCHEMAS, "prices", "latency", "book")),
@@ -214,6 +228,9 @@ def _texts(value: Any) -> list[str]:
 
 def test_it_says_what_was_run_and_what_came_of_it(tmp_path: Path) -> None:
     _, parsed = page(FakeRun(), tmp_path)
+    assert "ETHUSDT-PERP.BINANCE size 0.1 · of ETHUSDT-PERP.BINANCE" in parsed.shown
+    assert "Funding–no funding rates in the data" in parsed.shown
+    assert "Sharpe1.25of 1 daily return, annualised" in parsed.shown
     for expected in ("+12.50 USDT", "+1.25 %", "−0.1 %", "5,000 USDT", "0.25 USDT", "1.25"):
         assert expected in parsed.shown, expected
     assert "Net PnL in BTC" in parsed.shown
@@ -282,6 +299,7 @@ def test_a_busy_position_is_its_mean_and_range() -> None:
         assert low <= middle <= high
     assert len(mean["x"]) < 300
     assert "10,000 changes" in position.note
+    assert "in stretches of 1.25 s, the band" in position.note
     quiet = chart_of(FakeRun(fills_count=5), "position")
     assert [trace["y"] for trace in quiet.data] == [[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 3.0]]
 
@@ -290,6 +308,87 @@ def test_times_of_all_charts_stand_above_each_other() -> None:
     over_time = [chart for chart in charts(FakeRun()) if chart.over_time]
     assert len(over_time) > 3
     assert len({tuple(chart.layout["xaxis"]["range"]) for chart in over_time}) == 1
+
+
+def test_what_is_filled_after_the_window_is_in_the_charts(tmp_path: Path) -> None:
+    run = FakeRun(fills_count=5, window=("2024-08-08T23:55:00Z", "2024-08-08T23:55:02Z"))
+    price = chart_of(run, "price and fills")
+    last = max(at for trace in price.data for at in trace["x"])
+    assert last == "2024-08-08 23:55:04.000000"
+    low, high = price.layout["xaxis"]["range"]
+    assert low < "2024-08-08 23:55:00.000000"
+    assert last < high < "2024-08-08 23:55:04.1"
+
+
+def test_a_price_holds_until_the_next_trade() -> None:
+    (trades,) = (trace for trace in chart_of(FakeRun(), "price and fills").data if trace["name"] == "trades")
+    assert trades["line"]["shape"] == "hv"
+
+
+def test_without_trades_and_fills_the_price_is_the_middle_of_the_book(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row: dict[str, Any] = {
+        "instrument_id": FakeRun().text,
+        "data_type": "order_book_deltas",
+        "ts_start": START,
+        "updates": 3,
+        **{
+            f"{value}_{what}": 2.5
+            for value in ("mid", "spread", "bid_size", "ask_size")
+            for what in ("min", "mean", "max")
+        },
+    }
+    monkeypatch.setattr(FakeRun, "prices", PRICES_SCHEMA.empty_table())
+    monkeypatch.setattr(FakeRun, "book", pa.Table.from_pylist([row], schema=BOOK_SCHEMA))
+    price = chart_of(FakeRun(fills_count=0), "price and fills")
+    assert [trace["y"] for trace in price.data] == [[2.5]] * 3
+    assert price.note == "No fills. No trades: the line is the middle of the book."
+
+
+def test_an_equity_that_never_falls_has_its_drawdown_at_the_top() -> None:
+    """The equity of `FakeRun` rises."""
+    equity = chart_of(FakeRun(), "equity and drawdown in " + FakeRun().text)
+    assert equity.layout["yaxis2"]["range"] == [-1, 0]
+
+
+def test_long_names_leave_room_for_bars_and_stay_apart() -> None:
+    names = [f"BTC-20240927-{strike}-C-AND-MUCH-MORE-OF-A-NAME.DERIBIT" for strike in (60_000, 65_000)]
+    positions = FakeRun(fills_count=5).positions
+    (position,) = positions.to_pylist()
+    run = FakeRun()
+    table = pa.Table.from_pylist(
+        [{**position, "instrument_id": name} for name in names], schema=positions.schema
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRun, "positions", table)
+        chart = chart_of(run, "PnL by instrument in " + run.text)
+    assert sorted(chart.data[0]["y"]) == names
+    assert {len(text) for text in chart.layout["yaxis"]["ticktext"]} == {32}
+
+
+def test_an_instrument_leads_to_its_charts(tmp_path: Path) -> None:
+    text, parsed = page(FakeRun(), tmp_path)
+    (target,) = (address[1:] for address in parsed.addresses if address.startswith("#chart-"))
+    section = text[text.index(f'<section id="{target}"') :]
+    assert section[: section.index("</h2>")].endswith("ETHUSDT-PERP.BINANCE · price and fills")
+
+
+def test_one_row_is_not_several(tmp_path: Path) -> None:
+    _, parsed = page(FakeRun(fills_count=1), tmp_path)
+    assert "1 fill" in parsed.shown
+    assert "1 fills" not in parsed.shown
+    assert "1 positions" not in parsed.shown
+
+
+def test_averages_are_shown_with_eight_digits_and_prices_exactly() -> None:
+    values = pa.array([Decimal("60832.70"), Decimal("2727.841234567890")], pa.decimal128(38, 16))
+    column = pa.table({"avg_price": values, "price": values})
+    _, data = data_table("x", column, ["avg_price", "price"])
+    assert data["columns"] == [
+        ["60,832.7000", "2,727.8412"],
+        ["60,832.70000000", "2,727.84123457"],
+    ]
 
 
 @given(
@@ -356,6 +455,9 @@ def test_a_run_without_fills_has_a_report(tmp_path: Path) -> None:
         (percent(0.5), "50 %"),
         (percent(-0.000123), "−0.0123 %"),
         (percent(None), "–"),
+        (duration(90_061_500_000_000), "1 d 1 h 1 min 1.5 s"),
+        (duration(360 * 10**9), "6 min"),
+        (duration(0), "0 s"),
     ],
 )
 def test_numbers_are_spelled_for_people(shown: str, expected: str) -> None:

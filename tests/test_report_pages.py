@@ -143,6 +143,7 @@ def test_a_comparison_can_be_read(
         found.page.wait_for_selector(".chart .main-svg")
         look = f"{'phone' if size == PHONE else 'wide'}-{'dark' if dark else 'light'}"
         check(found, f"compare-{look}")
+        assert "UTC" in found.page.locator(".chart").first.inner_text()
         lines = found.page.locator(".chart .scatterlayer path.js-line")
         assert lines.count() == 6  # equity and drawdown of three runs
         strokes = lines.evaluate_all("paths => paths.map(path => getComputedStyle(path).stroke)")
@@ -201,7 +202,26 @@ def test_runs_without_a_time_in_common_begin_at_the_same_point(browser: Browser,
             "document.querySelector('.chart').data.map((line) => [line.x[0], line.x.at(-1)])"
         )
         assert all(first == 0 and 7.9 < last < 8 for first, last in ends)
+        # Hours since a start are of no time zone.
+        assert "UTC" not in found.page.locator(".chart").first.inner_text()
         check(found, "compare-elapsed")
+
+
+def test_runs_of_the_same_results_are_named_and_do_not_hide_each_other(
+    browser: Browser, tmp_path: Path
+) -> None:
+    runs = (Walk(1, {}), Walk(2, {}), Walk(1, {"engine": {"chunk_size": 1}}))
+    assert Comparison(runs).verdict == (
+        "The results are not the same, but those of A and C are, by their digests."
+    )
+    write_comparison(Comparison(runs), tmp_path / "compare.html")
+    with opened(browser, tmp_path / "compare.html") as found:
+        found.page.wait_for_selector(".chart .main-svg")
+        assert "those of A and C are" in found.page.locator(".verdict").inner_text()
+        dashes = found.page.evaluate(
+            "document.querySelector('.chart').data.slice(0, 3).map((trace) => trace.line.dash)"
+        )
+        assert dashes == ["solid", "solid", "dash"]
 
 
 def test_more_runs_than_colours_differ_by_dashes(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_killed_process_leaves_no_run_but_something_that_tells(server, tmp_pat
         child.wait(30)
     found = list_runs(url, storage=storage)
     assert (found.runs, found.unfinished) == ((), (f"{url}/{FIRST}",))
-    with pytest.raises(BacktestError, match=r"holds no run: it lacks summary\.json$"):
+    with pytest.raises(BacktestError, match=r"holds no run: it lacks summary\.json\. Name the"):
         Run.load(f"{url}/{FIRST}", storage=storage)
 
 

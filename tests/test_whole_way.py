@@ -267,6 +267,24 @@ def test_an_account_that_is_overdrawn_and_orders_that_are_denied_are_told(real_l
     assert all(reasons)
 
 
+def test_a_cash_account_whose_currencies_were_exchanged_is_told(real_lake, tmp_path):
+    values = local(tmp_path, real_lake)
+    values["instruments"] = [{"key": "BINANCE:SPOT_PAIR:BTC-USDT", "data": ["trades"]}]
+    values["venues"]["BINANCE"] |= {
+        "account": "CASH",
+        "book": "L1_MBP",
+        "balances": ["1_000_000 USDT", "2 BTC"],
+    }
+    values["strategies"] = values["strategies"][:1]
+    values["strategies"][0]["config"]["instrument_id"] = "BTCUSDT.BINANCE"
+    values["window"]["end"] = "2024-08-09T00:00:00Z"
+    run = ticklake.backtest(values)
+    assert run.summary["fills"] > 0
+    (note,) = (note for note in run.summary["notes"] if "CASH" in note)
+    assert note.startswith("BINANCE-001 is a CASH account that exchanged BTC and USDT: ")
+    assert note in (run.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_secrets_of_the_config_end_nowhere(real_lake, tmp_path):
     canary = "canary-secret-4711"
     values = local(tmp_path, real_lake)
@@ -283,7 +301,7 @@ def test_secrets_of_the_config_end_nowhere(real_lake, tmp_path):
 def test_runs_go_to_a_bucket_and_come_to_the_same(real_lake, tmp_path):
     window = {"start": "2024-08-08T23:58:00Z", "end": "2024-08-09T00:00:00Z"}
     with bucket() as server:
-        url, storage = f"gs://{BUCKET}/runs", storage_of(server, "gs")
+        url, storage = f"gs://{BUCKET}/whole-way", storage_of(server, "gs")
         values = local(tmp_path, real_lake, window=window, runs=url, runs_storage=options(server, "gs"))
         with pytest.raises(ConfigError, match="offline: runs are to be written to gs://"):
             ticklake.backtest(values, offline=True)

@@ -1,7 +1,7 @@
-"""How values show in a notebook: small HTML tables without scripts, in the notebook's own colours.
+"""How values show to people: in a terminal, and in a notebook as small HTML tables without scripts.
 
-Everything that is shown is escaped. Nothing sets a background or a text colour, so that light and dark themes
-are both right.
+In a notebook everything is escaped, and nothing sets a background or a text colour, so that light and dark
+themes are both right.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-__all__ = ["card", "format_bytes", "table"]
+__all__ = ["card", "format_bytes", "refused", "table"]
 
 _LINE = "border:0;border-bottom:1px solid rgba(128,128,128,.35);padding:.2em .9em .2em 0;background:none"
 
@@ -25,6 +25,13 @@ def format_bytes(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def refused(error: OSError) -> str:
+    """Return for people what the operating system refused, and of which file; not the number of the error."""
+    text = error.strerror or str(error)
+    text = text[:1].lower() + text[1:]
+    return text if error.filename is None else f"{text} ({error.filename})"
 
 
 def card(title: str, facts: Mapping[str, object], *tables: str) -> str:

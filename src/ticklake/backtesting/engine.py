@@ -53,6 +53,7 @@ from ticklake.backtesting.tables import (
 )
 from ticklake.backtesting.view import SEED_AFTER_ROWS, CatalogView, build_view
 from ticklake.config import VenueConfig
+from ticklake.display import refused
 from ticklake.errors import BacktestError
 from ticklake.types import CatalogType, Window
 
@@ -100,7 +101,9 @@ def simulate(
         with importable(job.search_path), _stdout_on_stderr():
             return _run(job, view, folder, on_simulated)
     except OSError as exc:
-        raise BacktestError(f"the catalog cannot be read, or the run folder not written: {exc}") from exc
+        raise BacktestError(
+            f"the catalog cannot be read, or the run folder not written: {refused(exc)}"
+        ) from exc
 
 
 def _run(

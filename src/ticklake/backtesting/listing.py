@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ticklake.backtesting.places import MARKER, RUN_ID, RunFolder, place_of
 from ticklake.config import StorageConfig
+from ticklake.display import card, refused, table
 from ticklake.errors import BacktestError, TicklakeError
 
 __all__ = ["ListedRun", "RunList", "list_runs"]
+
+# So much of a results digest tells runs apart.
+_DIGEST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class ListedRun:
     """
 
     location: str
-    summary: Mapping[str, Any]
+    summary: Mapping[str, Any] = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -53,6 +57,35 @@ class RunList:
     runs: tuple[ListedRun, ...]
     unfinished: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"RunList({self.location!r}: {len(self.runs)} runs, {len(self.unfinished)} unfinished, "
+            f"{len(self.unreadable)} unreadable)"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "place": self.location,
+            "runs": len(self.runs),
+            "unfinished": ", ".join(self.unfinished) or None,
+            "unreadable": "; ".join(f"{location}: {why}" for location, why in self.unreadable) or None,
+        }
+        columns = ("run", "strategies", "instruments", "from (UTC)", "to, exclusive", "net PnL", "digest")
+        return card("RunList", facts, *([table(columns, map(_row, self.runs))] if self.runs else ()))
+
+
+def _row(run: ListedRun) -> tuple[str, ...]:
+    summary = run.summary
+    return (
+        run.id,
+        ", ".join(str(path).rpartition(":")[2] for path in summary["strategies"]),
+        ", ".join(map(str, summary["instruments"])),
+        str(summary["window"].get("start", "")),
+        str(summary["window"].get("end", "")),
+        ", ".join(f"{value:,.2f} {code}" for code, value in summary["net_pnl"].items()),
+        summary["results_digest"][:_DIGEST],
+    )
 
 
 def list_runs(
@@ -86,7 +119,7 @@ def list_runs(
     try:
         names = place.names()
     except PermissionError as exc:
-        raise BacktestError(f"the folder of runs {place.location} cannot be read: {exc}") from exc
+        raise BacktestError(f"the folder of runs {place.location} cannot be read: {refused(exc)}") from exc
     found: list[ListedRun] = []
     unfinished, unreadable = [], []
     for name, content in zip(names, place.read_all([f"{name}/{MARKER}" for name in names]), strict=True):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ticklake.config import StorageConfig
 from ticklake.config.urls import is_folder
+from ticklake.display import refused
 from ticklake.errors import BacktestError, ConfigError, LakeError, TicklakeError
 from ticklake.lake.failure import of_owner
 from ticklake.lake.loop import gather, run
@@ -36,6 +37,7 @@ RUN_ID = re.compile(r"\d{8}T\d{6}Z-.+")
 _DEFAULT_STORAGE = StorageConfig()
 # Says that runs may be written here, once and for all runs.
 _PROBE = ".ticklake"
+_DISK = "Check its permissions and the free space of its disk."
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -281,7 +283,7 @@ def run_folder(runs: str | Path, run_id: str, storage: StorageConfig | None = No
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as exc:
-        raise BacktestError(f"the run folder {final} cannot be written: {exc}") from exc
+        raise BacktestError(f"the run folder {final} cannot be written: {refused(exc)}", hint=_DISK) from exc
 
 
 @contextlib.contextmanager
@@ -295,7 +297,9 @@ def _published(target: RunObjects) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix="ticklake-run-"))
     except OSError as exc:
-        raise BacktestError(f"the run cannot be written before it goes to its store: {exc}") from exc
+        raise BacktestError(
+            f"the run cannot be written before it goes to its store: {refused(exc)}", hint=_DISK
+        ) from exc
     try:
         yield folder
     except BaseException:

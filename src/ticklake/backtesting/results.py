@@ -243,7 +243,9 @@ def _no_run(place: RunFolder | RunObjects, names: list[str], missing: list[str])
     inside = [name for name in names if RUN_ID.fullmatch(name)]
     return BacktestError(
         f"{place.location} holds no run: {found}",
-        hint=f"There are runs in it, for example {(place / inside[-1]).location}." if inside else None,
+        hint=f"There are runs in it, for example {(place / inside[-1]).location}."
+        if inside
+        else "Name the folder or URL of a run; `ticklake runs` lists them.",
     )
 
 
@@ -314,7 +316,7 @@ def execute(
             **figures(tables, outcome, job.window),
             "results_digest": results_digest(tables, outcome.events),
             "engine_version": outcome.engine_version,
-            "notes": remarks(tables, outcome),
+            "notes": remarks(tables, outcome, job.venues),
             "log": _log(outcome),
             **(figures_of_data or {}),
         }

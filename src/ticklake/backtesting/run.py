@@ -154,14 +154,18 @@ def _backtest(
             raise CatalogError(
                 f"a file was removed while the run began: {exc}", hint="Run it again."
             ) from exc
-        return execution(
-            job,
-            settings.runs,
-            config=public_config(settings),
-            provenance=provenance,
-            storage=settings.runs_storage,
-            figures_of_data=figures,
-        )
+        try:
+            return execution(
+                job,
+                settings.runs,
+                config=public_config(settings),
+                provenance=provenance,
+                storage=settings.runs_storage,
+                figures_of_data=figures,
+            )
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"The ticks of the window are in the catalog {catalog.path}, and are kept.")
+            raise
 
 
 def _load(config: RunConfig | Mapping[str, Any] | str | Path) -> tuple[RunConfig, tuple[str, ...]]:

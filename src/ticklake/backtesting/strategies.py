@@ -148,7 +148,12 @@ def _import_class(path: str, where: str) -> type:
     module = _import_module(module_name, where)
     found = getattr(module, name, None)
     if not isinstance(found, type):
-        classes = sorted(key for key, value in vars(module).items() if isinstance(value, type))
+        # Without the engine's own, which a strategy imports by the dozen.
+        classes = sorted(
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and not value.__module__.startswith("nautilus_trader")
+        )
         what = f"has no {name!r}" if found is None else f"{name!r} is no class"
         raise ConfigError(f"{where}: {module_name} {what}{_near(name, classes)}")
     return found

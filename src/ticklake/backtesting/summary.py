@@ -13,6 +13,7 @@ import pyarrow as pa
 from ticklake.backtesting.exposure import exposure
 from ticklake.backtesting.job import EngineOutcome
 from ticklake.backtesting.returns import return_statistics
+from ticklake.config import VenueConfig
 from ticklake.report.curves import total_equity
 from ticklake.types import Window
 
@@ -26,8 +27,9 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
     both with what is open valued at the last price; `return` is `net_pnl` over the starting balance;
     `max_drawdown` is the deepest fall of the equity below its highest value so far, as a fraction of that
     value (0 or negative), `max_drawdown_amount` the same as money; `turnover` is the sum of the fills'
-    notional values; `fees` of their commissions (negative: rebates). `funding` is null: payments are not
-    simulated, as the catalog has no funding rates. `time_in_market` and `max_exposure`: see `exposure`.
+    notional values; `fees` of their commissions (negative: rebates). `funding` is null: the engine settles
+    it only where it is given funding rates, of which the catalog has none. `time_in_market` and
+    `max_exposure`: see `exposure`.
     `win_rate` is the engine's, of positions; `sharpe`, `sortino`, `profit_factor` and `volatility` are the
     engine's formulas over the daily returns of the equity (see `returns`). What is undefined is null.
 
@@ -80,14 +82,24 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
     }
 
 
-def remarks(tables: Mapping[str, pa.Table], outcome: EngineOutcome) -> list[str]:
+def remarks(
+    tables: Mapping[str, pa.Table], outcome: EngineOutcome, venues: Mapping[str, VenueConfig]
+) -> list[str]:
     """Return what a user should know of a run before believing its figures, as sentences.
 
     Args:
         tables: As `figures`.
         outcome: As `figures`.
+        venues: The simulated venues by name.
     """
-    return [*outcome.notes, *_refused(tables["orders"]), *_overdrawn(tables["account"]), *_stale(outcome)]
+    cash = {name for name, venue in venues.items() if venue.account == "CASH"}
+    return [
+        *outcome.notes,
+        *_refused(tables["orders"]),
+        *_overdrawn(tables["account"]),
+        *_exchanged(tables["account"], cash),
+        *_stale(outcome),
+    ]
 
 
 def _refused(orders: pa.Table) -> Iterator[str]:
@@ -110,6 +122,22 @@ def _overdrawn(account: pa.Table) -> Iterator[str]:
             f"{code}: it traded with money that it did not have. Where an instrument has no "
             "margin requirement, nothing but a negative balance keeps orders back, whatever the leverage"
         )
+
+
+def _exchanged(account: pa.Table, cash: set[str]) -> Iterator[str]:
+    """Say of accounts that hold what they buy that no currency alone tells what was made."""
+    totals: dict[str, dict[str, set[Decimal]]] = {}
+    columns = (account[name].to_pylist() for name in ("account_id", "currency", "total"))
+    for name, code, total in zip(*columns, strict=True):
+        totals.setdefault(name, {}).setdefault(code, set()).add(total)
+    for name, by_code in totals.items():
+        changed = sorted(code for code, values in by_code.items() if len(values) > 1)
+        if name.rpartition("-")[0] in cash and len(changed) > 1:
+            yield (
+                f"{name} is a CASH account that exchanged {' and '.join(changed)}: while something is held, "
+                "what was paid for it is missing from the equity in the other currency, so that drawdown and "
+                "Sharpe of one currency do not tell how the strategy did"
+            )
 
 
 def _stale(outcome: EngineOutcome) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ticklake.display import format_bytes
+from ticklake.display import format_bytes, refused
 
 __all__ = [
     "format_bytes",
@@ -67,7 +67,9 @@ def print_unexpected(error: Exception, *, traceback: bool) -> None:
     if traceback:
         tracebacks.print_exception(error)
     if isinstance(error, OSError):
-        print_error(f"the operating system refused: {error}. Check the path, its permissions and its disk.")
+        print_error(
+            f"the operating system refused: {refused(error)}. Check the path, its permissions and its disk."
+        )
         return
     where = tracebacks.extract_tb(error.__traceback__)[-1]
     next_ = "please report it with what stands above" if traceback else "run it with --debug to see more"

@@ -35,7 +35,7 @@ def print_run_list(found: RunList) -> None:
     """Print runs with as many of their figures as fit beside each other."""
     console = stdout()
     if not found.runs:
-        console.print(f"No run in {escape(found.location)} is of that kind, or there is none.")
+        console.print(f"There is no such run in {escape(found.location)}.")
         return
     summaries = [run.summary for run in found.runs]
     shown = [name for name, _ in _COLUMNS]
@@ -62,7 +62,10 @@ def _main(key: str, form: str, unit: str = "") -> Callable[[Mapping[str, Any]], 
     def cell(summary: Mapping[str, Any]) -> str:
         code = _currency(summary)
         value = (summary.get(key) or {}).get(code)
-        return "–" if value is None else f"{value:{form}}{unit and ' ' + str(code)}"
+        if value is None:
+            return "–"
+        # Nothing is neither gain nor loss.
+        return f"{value:{form if value else form.removeprefix('+')}}{unit and ' ' + str(code)}"
 
     return cell
 
@@ -120,8 +123,7 @@ def print_comparison(comparison: Comparison, locations: Sequence[str], html: Pat
         _print_columns(console, "Config keys that differ", ["key", *comparison.labels], texts)
     else:
         console.print("The configs are the same.")
-    same = "The results are the same" if comparison.same_results else "The results are not the same"
-    console.print(f"{same}, by their digests.")
+    console.print(comparison.verdict)
     if html is not None:
         console.print(f"Page: {escape(str(html))}", soft_wrap=True)
 

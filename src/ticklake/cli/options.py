@@ -9,13 +9,21 @@ from typing import Any
 from ticklake.config import RunConfig, StorageConfig, parse_config, parse_storage, read_values
 from ticklake.errors import ConfigError
 
-__all__ = ["example_strategies", "overlay", "storage_config", "storage_from"]
+__all__ = ["example_strategies", "no_target", "overlay", "storage_config", "storage_from"]
 
 
 def example_strategies() -> Path | None:
     """Return the folder of the example strategies, which lies in a checkout of the project, or None."""
     folder = Path(__file__).resolve().parents[3] / "examples"
     return folder if folder.is_dir() else None
+
+
+def no_target(path: Path) -> ConfigError:
+    """Return the error for what should be the folder of a catalog or a run config, and is not there."""
+    return ConfigError(
+        f"there is no catalog folder {path}, and no run config either",
+        hint="Check the path, which starts at the current folder; `ticklake init` writes a first config.",
+    )
 
 
 def storage_from(options: Iterable[str] | None) -> dict[str, str]:

@@ -327,8 +327,13 @@ def _figures_table(named: Sequence[tuple[str, Run]]) -> Table:
 
 
 def _amounts(values: dict[str, float | None], form: str = ",.2f") -> str:
+    # Nothing is neither gain nor loss.
     return (
-        ", ".join("–" if value is None else f"{value:{form}} {code}" for code, value in values.items()) or "–"
+        ", ".join(
+            "–" if value is None else f"{value:{form if value else form.removeprefix('+')}} {code}"
+            for code, value in values.items()
+        )
+        or "–"
     )
 
 

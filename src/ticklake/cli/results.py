@@ -154,16 +154,16 @@ def coverage(
     from ticklake.catalog import Catalog
     from ticklake.cli.console import print_json
     from ticklake.cli.listings import print_survey
+    from ticklake.cli.options import no_target
     from ticklake.cli.progress import work
     from ticklake.config import load_config
-    from ticklake.errors import ConfigError
     from ticklake.fetching import requests_of
     from ticklake.fetching.survey import survey
     from ticklake.lake import Lake
     from ticklake.report.coverage import write_coverage
 
     if not target.exists():
-        raise ConfigError(f"there is no catalog folder {target}, and no run config either")
+        raise no_target(target)
     with work(f"looking at {target}", enabled=not (quiet or as_json)):
         if target.is_dir():
             catalog, found = Catalog(target), survey(Catalog(target))
@@ -208,5 +208,7 @@ def _run(name: str, where: str | Path, options: StorageConfig) -> Run:
 def _check_writable(path: Path) -> None:
     from ticklake.errors import ConfigError
 
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigError(f"--html {path}: no file can be written there")
+    if path.is_dir():
+        raise ConfigError(f"--html {path} is a folder", hint=f"Name a file in it, like {path / 'page.html'}.")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} for --html {path}", hint="Make it first.")

@@ -210,10 +210,13 @@ def _catalog_of(target: Path) -> tuple[Catalog, RunConfig | None]:
 
 def _settings_of(target: Path) -> tuple[RunConfig | None, Path]:
     """Return the run config, where it is one, and the folder of the catalog, which need not be there."""
+    from ticklake.cli.options import no_target
     from ticklake.config import load_config
 
     if target.is_dir():
         return None, target
+    if not target.exists():
+        raise no_target(target)
     settings = load_config(target)
     return settings, settings.store
 
@@ -223,7 +226,8 @@ def _catalog_at(path: Path) -> Catalog:
     from ticklake.errors import ConfigError
 
     if not path.is_dir():
-        raise ConfigError(f"there is no catalog folder {path}")
+        hint = "`ticklake fetch` or `ticklake backtest` makes it from a run config."
+        raise ConfigError(f"there is no catalog folder {path}", hint=hint)
     return Catalog(path)
 
 

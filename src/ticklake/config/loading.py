@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ticklake.config.models import DialectConfig, InstrumentDefinition, RunConfig, StorageConfig
+from ticklake.display import refused
 from ticklake.errors import ConfigError
 
 __all__ = ["load_config", "parse_config", "parse_definition", "parse_dialect", "parse_storage", "read_values"]
@@ -87,10 +88,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, or is not YAML or JSON with a mapping at its top.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read the config {path}: {exc}") from exc
+    text = _text_of(path)
     kind = "JSON" if path.suffix == ".json" else "YAML"
     problem = ""
     try:
@@ -109,6 +107,22 @@ def read_values(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {_kind(values)}, not a mapping of config keys", hint=_EXAMPLE)
     return values
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        hint = "Check the path, which starts at the current folder; `ticklake init` writes a first config."
+        raise ConfigError(f"there is no config {path}", hint=hint) from exc
+    except IsADirectoryError as exc:
+        raise ConfigError(f"{path} is a folder, not a config", hint="Name a YAML or JSON file.") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"the config {path} is no text in UTF-8", hint="Save it as UTF-8.") from exc
+    except OSError as exc:
+        raise ConfigError(
+            f"the config cannot be read: {refused(exc)}", hint="Check its permissions."
+        ) from exc
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:

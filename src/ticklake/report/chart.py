@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ticklake.report.model import iso_time
-from ticklake.types import Window
+__all__ = ["AT", "Chart", "band", "line", "of"]
 
-__all__ = ["Chart", "band", "line", "of", "time_axis"]
+# The time of a point as a hover text shows it.
+AT = "%{x|%Y-%m-%d %H:%M:%S.%3f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,9 @@ class Chart:
         height: Pixels.
         data: Plotly traces.
         layout: Plotly layout, on top of the page's.
-        over_time: Whether its x axis is the window, so that it zooms with the others that have it.
+        over_time: Whether its x axis is that of all charts over time, so that it zooms with them.
         narrow: Whether three of them fit beside each other on a wide screen.
+        instrument: Whose market it shows; empty where it shows that of none alone.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Chart:
     layout: dict[str, Any]
     over_time: bool = True
     narrow: bool = False
+    instrument: str = ""
 
     def spec(self) -> dict[str, Any]:
         """Return what the page's script draws."""
@@ -48,11 +50,6 @@ class Chart:
 def of(table: pa.Table, column: str, value: str) -> pa.Table:
     """Return the rows with a value in a column."""
     return table.filter(pc.equal(table[column], value))
-
-
-def time_axis(window: Window) -> dict[str, Any]:
-    """Return the x axis of a chart over time."""
-    return {"range": [iso_time(window.start), iso_time(window.end)]}
 
 
 def line(
@@ -92,7 +89,7 @@ def band(
     low, mean, high = values
 
     def of_band(what: str, y: Sequence[float | None], width: float, **only: Any) -> dict[str, Any]:
-        hover = f"{name}, {what} %{{y:,.6~f}}{unit}<extra></extra>"
+        hover = f"{name}, {what} %{{y:,.6~f}}{unit}<br>{AT}<extra></extra>"
         return line(name, x, y, colour, width=width, shape="hv", hovertemplate=hover, **more, **only)
 
     return [

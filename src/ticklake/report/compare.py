@@ -18,7 +18,8 @@ from ticklake.types import Window
 
 __all__ = ["write_comparison"]
 
-# As many colours as there are in `compare.css`; further runs get the same ones, dashed.
+# As many colours as there are in `compare.css`; further runs get the same ones, dashed. So do runs of the
+# same results.
 _COLOURS = 8
 _DASHES = ("solid", "dash", "dot")
 _MOST_POINTS = 4_000
@@ -50,14 +51,9 @@ def _page(comparison: Comparison) -> str:
 
 def _header(comparison: Comparison) -> str:
     same, count = comparison.same_results, len(comparison.runs)
-    verdict = (
-        "Same results: the runs have one digest."
-        if same
-        else "Different results: the digests of the runs are not the same."
-    )
     return (
         f'<header><p class="kicker">ticklake compare</p><h1>{count} run{"s" * (count != 1)}</h1>'
-        f'<p class="verdict {"ok" if same else ""}">{verdict}</p></header>'
+        f'<p class="verdict {"ok" if same else ""}">{comparison.verdict}</p></header>'
     )
 
 
@@ -168,7 +164,9 @@ def _line(
     axis: str = "y",
 ) -> dict[str, Any]:
     kept = extremes(values, _MOST_POINTS)
-    label = comparison.labels[index]
+    label, digest = comparison.labels[index], comparison.digests[index]
+    # A run of the same results would hide the earlier one's line.
+    repeats = comparison.digests[:index].count(digest) if digest else 0
     return {
         "type": "scatter",
         "mode": "lines",
@@ -181,7 +179,7 @@ def _line(
         "line": {
             "color": f"--run-{index % _COLOURS}",
             "width": 1.6,
-            "dash": _DASHES[index // _COLOURS % len(_DASHES)],
+            "dash": _DASHES[(index // _COLOURS + repeats) % len(_DASHES)],
         },
         "hovertemplate": f"{label} {hover}<extra></extra>",
     }

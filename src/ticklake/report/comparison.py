@@ -100,6 +100,18 @@ class Comparison:
         """Whether all runs came to the same: orders, fills, positions, balances, equity."""
         return len(set(self.digests)) == 1 and "" not in self.digests
 
+    @property
+    def verdict(self) -> str:
+        """Which runs came to the same, as a sentence."""
+        if self.same_results:
+            return "The results are the same, by their digests."
+        by_digest: dict[str, list[str]] = {}
+        for label, digest in zip(self.labels, self.digests, strict=True):
+            by_digest.setdefault(digest, []).append(label)
+        equal = [labels for digest, labels in by_digest.items() if digest and len(labels) > 1]
+        but = "; ".join(f"{', '.join(labels[:-1])} and {labels[-1]}" for labels in equal)
+        return f"The results are not the same{but and f', but those of {but} are'}, by their digests."
+
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """The figures, in the order in which they are shown; those that no run has are left out."""

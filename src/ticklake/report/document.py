@@ -95,4 +95,4 @@ def chart_section(number: int, chart: Chart) -> str:
         f'<div class="chart" data-chart="{number}" role="group" aria-label="{escape(chart.title)}" '
         f'style="height:{chart.height}px"></div>'
     )
-    return section(chart.title, room + note, kind="narrow" if chart.narrow else "")
+    return section(chart.title, room + note, anchor=f"chart-{number}", kind="narrow" if chart.narrow else "")

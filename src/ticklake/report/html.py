@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ticklake.report.charts import charts
+from ticklake.report.charts import Chart, charts
 from ticklake.report.document import chart_section, details, document, section
-from ticklake.report.model import RunLike, count, money, number, percent, primary_currency
+from ticklake.report.model import RunLike, count, duration, money, number, percent, primary_currency
 from ticklake.report.tables import MOST_ROWS, data_table, key_values, rows_table
 from ticklake.types import Window
 
@@ -19,8 +19,8 @@ __all__ = ["write_report"]
 
 _COLUMNS = {
     "positions": (
-        "ts_opened ts_closed instrument_id entry peak_quantity avg_price_open avg_price_close realized_pnl "
-        "currency"
+        "ts_opened ts_closed instrument_id entry realized_pnl currency peak_quantity avg_price_open "
+        "avg_price_close"
     ),
     "fills": (
         "ts_event instrument_id side quantity price liquidity commission commission_currency client_order_id"
@@ -47,7 +47,7 @@ def _page(run: RunLike) -> str:
     drawn = charts(run)
     tables = {name: _table(name, getattr(run, name)) for name in _COLUMNS}
     parts = [
-        _header(run),
+        _header(run, drawn),
         _verdict(run),
         _cards(run),
         _notes(run),
@@ -65,11 +65,11 @@ def _page(run: RunLike) -> str:
     return document(run.id, parts, drawn, data)
 
 
-def _header(run: RunLike) -> str:
+def _header(run: RunLike, drawn: Sequence[Chart]) -> str:
     summary = run.summary
     window = summary["window"]
     names = [str(path).rpartition(":")[2] for path in summary["strategies"]]
-    chips = "".join(f'<span class="chip">{escape(name)}</span>' for name in summary["instruments"])
+    chips = "".join(_chip(name, drawn) for name in summary["instruments"])
     venues = "".join(f'<span class="chip soft">{escape(text)}</span>' for text in _venues(run.config))
     links = "".join(
         f'<a href="#{anchor}">{anchor.capitalize()}</a>'
@@ -79,19 +79,18 @@ def _header(run: RunLike) -> str:
     return (
         f'<header><p class="kicker">ticklake backtest</p><h1>{escape(" + ".join(names))}</h1>'
         f'<p class="window">{_moment(window["start"])} <span>to</span> {_moment(window["end"])} UTC '
-        f"<span>({_length(span.end - span.start)})</span></p>"
-        f'<p class="chips">{chips}{venues}</p><p class="id">{escape(run.id)}</p>'
+        f"<span>({duration(span.end - span.start)})</span></p>"
+        f'<p class="chips">{chips}{venues}</p>{_settings(run.config)}<p class="id">{escape(run.id)}</p>'
         f'<nav aria-label="sections">{links}</nav></header>'
     )
 
 
-def _length(nanos: int) -> str:
-    seconds, parts = nanos / 10**9, []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            parts.append(f"{int(seconds // size)} {unit}")
-            seconds %= size
-    return " ".join([*parts, *([f"{number(seconds, digits=3)} s"] if seconds or not parts else [])])
+def _chip(instrument: str, drawn: Sequence[Chart]) -> str:
+    """Return an instrument's name, which leads to its first chart."""
+    for at, chart in enumerate(drawn):
+        if chart.instrument == instrument:
+            return f'<a class="chip" href="#chart-{at}">{escape(instrument)}</a>'
+    return f'<span class="chip">{escape(instrument)}</span>'
 
 
 def _moment(iso: str) -> str:
@@ -111,6 +110,16 @@ def _venues(config: dict[str, Any]) -> Iterable[str]:
         if venue.get("latency") not in (None, "0s"):
             parts.append(f"latency {venue['latency']}")
         yield " · ".join(str(part) for part in parts if part is not None)
+
+
+def _settings(config: dict[str, Any]) -> str:
+    """Return what each strategy was set to, in a line."""
+    lines = []
+    for strategy in config.get("strategies") or []:
+        name = str(strategy.get("path")).rpartition(":")[2]
+        values = " · ".join(f"{key} {value}" for key, value in (strategy.get("config") or {}).items())
+        lines += [f'<p class="settings"><b>{escape(name)}</b> {escape(values)}</p>'] if values else []
+    return "".join(lines)
 
 
 def _verdict(run: RunLike) -> str:
@@ -147,42 +156,48 @@ def _cards(run: RunLike) -> str:
     sharpe, time_in_market = of("sharpe"), summary.get("time_in_market")
     others = [other for other in summary["net_pnl"] if other != code]
     first = [
-        ("Net PnL", f"{money(pnl, signed=True)} {unit}", mood, _of_balance(of("starting_balance"), unit)),
-        ("Return", percent(of("return"), signed=True), mood, ""),
-        ("Max drawdown", percent(of("max_drawdown")), "", _amount(of("max_drawdown_amount"), unit)),
-        ("Sharpe", number(sharpe, digits=2), "", "annualised" if sharpe is not None else _few_days(run)),
-        *((f"Net PnL in {other}", _plain(summary["net_pnl"][other], other), "", "") for other in others),
-    ]
-    second = [
-        ("Win rate", percent(of("win_rate")), "", f"of {count(summary['positions'], 'position')}"),
-        ("Fills", f"{summary['fills']:,}", "", f"of {count(summary['orders'], 'order')}"),
-        *_refused(summary.get("orders_by_status") or {}),
-        ("Turnover", f"{money(turnover, digits=0)} {unit}", "", ""),
-        (
-            "Fees",
-            f"{money(fees)} {unit}",
-            "",
-            f"{number(fees / turnover * 1e4, digits=2)} bps" if turnover else "",
+        _Card("Net PnL", money(pnl, signed=True), unit, _of_balance(of("starting_balance"), unit), mood),
+        _Card("Return", percent(of("return"), signed=True), mood=mood),
+        _Card("Max drawdown", percent(of("max_drawdown")), hint=_amount(of("max_drawdown_amount"), unit)),
+        _Card("Sharpe", number(sharpe, digits=2), hint=_days(run, defined=sharpe is not None)),
+        *(
+            _Card(f"Net PnL in {other}", number(summary["net_pnl"][other], signed=True), other)
+            for other in others
         ),
-        ("Funding", "–", "", "not simulated"),
-        ("Exposure", percent(time_in_market), "", _most(of("max_exposure"), unit)),
-        ("Events", f"{summary['events']:,}", "", f"in {number(summary['engine_seconds'], digits=1)} s"),
+    ]
+    bps = f"{number(fees / turnover * 1e4, digits=2)} bps of turnover" if turnover else ""
+    second = [
+        _Card("Win rate", percent(of("win_rate")), hint=f"of {count(summary['positions'], 'position')}"),
+        _Card("Fills", f"{summary['fills']:,}", hint=f"of {count(summary['orders'], 'order')}"),
+        *_refused(summary.get("orders_by_status") or {}),
+        _Card("Turnover", money(turnover, digits=0), unit),
+        _Card("Fees", money(fees), unit, bps),
+        _Card("Funding", "–", hint="no funding rates in the data"),
+        _Card("Exposure", percent(time_in_market), hint=_most(time_in_market, of("max_exposure"), unit)),
+        _Card("Events", f"{summary['events']:,}", hint=f"in {number(summary['engine_seconds'], digits=2)} s"),
     ]
     return _card_list(first, "cards first") + _card_list(second, "cards")
 
 
-def _card_list(cards: Iterable[tuple[str, str, str, str]], kind: str) -> str:
+class _Card(NamedTuple):
+    """A figure: what it is, its value and unit, a word on it, and whether it is a `gain` or a `loss`."""
+
+    name: str
+    text: str
+    unit: str = ""
+    hint: str = ""
+    mood: str = ""
+
+
+def _card_list(cards: Iterable[_Card], kind: str) -> str:
     inner = "".join(
-        f'<div class="card"><dt>{escape(name)}</dt><dd class="{mood}">{escape(text.strip())}</dd>'
-        + (f'<dd class="hint">{escape(hint)}</dd>' if hint else "")
+        f'<div class="card"><dt>{escape(card.name)}</dt><dd class="{card.mood}">{escape(card.text)}'
+        + (f" <small>{escape(card.unit)}</small></dd>" if card.unit else "</dd>")
+        + (f'<dd class="hint">{escape(card.hint)}</dd>' if card.hint else "")
         + "</div>"
-        for name, text, mood, hint in cards
+        for card in cards
     )
     return f'<dl class="{kind}">{inner}</dl>'
-
-
-def _plain(value: float, unit: str) -> str:
-    return f"{number(value, signed=True)} {unit}"
 
 
 def _of_balance(balance: float | None, unit: str) -> str:
@@ -193,19 +208,26 @@ def _amount(value: float | None, unit: str) -> str:
     return "" if value is None else f"{money(value)} {unit}"
 
 
-def _most(value: float | None, unit: str) -> str:
+def _most(time_in_market: float | None, value: float | None, unit: str) -> str:
+    if time_in_market is None:
+        return ""
     return "of the time" + ("" if value is None else f", at most {money(value, digits=0)} {unit}")
 
 
-def _few_days(run: RunLike) -> str:
+def _days(run: RunLike, *, defined: bool) -> str:
     window = Window.parse(run.summary["window"]["start"], run.summary["window"]["end"])
-    return "needs two days" if len(window.split_days()) < 2 else "undefined"
+    days = len(window.split_days())
+    if defined:
+        return f"of {count(days, 'daily return')}, annualised"
+    return "needs two days" if days < 2 else "undefined"
 
 
-def _refused(by_status: dict[str, int]) -> Iterable[tuple[str, str, str, str]]:
+def _refused(by_status: dict[str, int]) -> Iterable[_Card]:
     for status in ("DENIED", "REJECTED"):
         if by_status.get(status):
-            yield (f"Orders {status.lower()}", f"{by_status[status]:,}", "loss", "see the notes")
+            yield _Card(
+                f"Orders {status.lower()}", f"{by_status[status]:,}", hint="see the notes", mood="loss"
+            )
 
 
 def _notes(run: RunLike) -> str:
@@ -316,9 +338,11 @@ def _table(name: str, table: pa.Table) -> tuple[str, dict[str, Any] | None]:
     link = f'<p class="note">All columns and rows: <a href="{name}.parquet">{name}.parquet</a></p>'
     if not len(table):
         return f'<p class="note">No {name}.</p>{link}', None
-    total = f"{len(table):,}" if len(table) <= MOST_ROWS else f"first {MOST_ROWS:,} of {len(table):,}"
+    total = count(len(table), name.removesuffix("s"))
+    if len(table) > MOST_ROWS:
+        total = f"first {MOST_ROWS:,} of {total}"
     html, data = data_table(name, table, _COLUMNS[name].split())
-    return details(f"{total} {name}", html) + link, data
+    return details(total, html) + link, data
 
 
 def _provenance(run: RunLike) -> str:

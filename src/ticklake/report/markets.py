@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ticklake.report.chart import Chart, band, line, of, time_axis
-from ticklake.report.model import RunLike, iso_time, iso_times, number
+from ticklake.report.chart import AT, Chart, band, line, of
+from ticklake.report.model import RunLike, duration, iso_time, iso_times, number
 from ticklake.report.thinning import stretches
 from ticklake.types import Window
 
@@ -30,38 +30,37 @@ def market_charts(run: RunLike, instrument: str, window: Window) -> Iterator[Cha
     prices = of(run.prices, "instrument_id", instrument)
     book = of(run.book, "instrument_id", instrument)
     latency = of(run.latency, "instrument_id", instrument)
-    if len(prices) or len(fills):
-        yield _price(instrument, prices, book, fills, window)
+    if len(prices) or len(book) or len(fills):
+        yield _price(instrument, prices, book, fills)
     if len(fills):
         yield _position(instrument, fills, window)
     if len(book):
-        yield _book(instrument, book, window)
+        yield _book(instrument, book)
     if pc.any(pc.not_equal(latency["max_ns"], 0)).as_py():
-        yield _latency(instrument, latency, window)
+        yield _latency(instrument, latency)
 
 
-def _price(instrument: str, prices: pa.Table, book: pa.Table, fills: pa.Table, window: Window) -> Chart:
+def _price(instrument: str, prices: pa.Table, book: pa.Table, fills: pa.Table) -> Chart:
     shown = _largest(fills)
     data: list[dict[str, Any]] = []
     if len(prices):
         x, y = iso_times(prices["ts_event"]), prices["price"].to_pylist()
-        data.append(line("trades", x, y, "--ink-soft", width=1.2, hovertemplate="%{y}<extra></extra>"))
+        # A price holds until the next trade: a step, not a slope through prices that never were.
+        hover = f"%{{y}}<br>{AT}<extra></extra>"
+        data.append(line("trades", x, y, "--ink-soft", width=1.2, shape="hv", hovertemplate=hover))
     elif len(book):
         data += band("mid", iso_times(book["ts_start"]), _three(book, "mid"), "--ink-soft")
     for side, colour, symbol in (("BUY", "--buy", "triangle-up"), ("SELL", "--sell", "triangle-down")):
         if len(found := of(shown, "side", side)):
             data.append(_markers(found, side, colour, symbol))
     notes = [
-        f"{len(shown):,} of {len(fills):,} fills are marked, the largest of each moment"
+        f"{len(shown):,} of {len(fills):,} fills are marked, the largest of each moment."
         if len(shown) < len(fills)
         else "",
         "" if len(fills) else "No fills.",
         "" if len(prices) or not len(book) else "No trades: the line is the middle of the book.",
     ]
-    layout = {
-        "yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"},
-        "xaxis": time_axis(window),
-    }
+    layout = {"showlegend": True, "yaxis": {"title": {"text": "price"}, "tickformat": ",.10~f"}}
     return Chart(f"{instrument} · price and fills", " ".join(filter(None, notes)), 420, data, layout)
 
 
@@ -84,7 +83,7 @@ def _markers(fills: pa.Table, side: str, colour: str, symbol: str) -> dict[str, 
         "x": iso_times(fills["ts_event"]),
         "y": [float(value) for value in fills["price"].to_pylist()],
         "text": labels,
-        "hovertemplate": "%{text}<br>%{x|%Y-%m-%d %H:%M:%S.%3f}<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>{AT}<extra></extra>",
         "marker": {"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1, "color": "--card"}},
     }
 
@@ -120,15 +119,13 @@ def _position(instrument: str, fills: pa.Table, window: Window) -> Chart:
         data = [_exact_position(steps, window)]
     else:
         data = _mean_position(steps, window)
-        seconds = (window.end - window.start) / _STEP_STRETCHES / 10**9
         note = (
             f"{len(steps):,} changes: the line is the mean position over time in stretches of "
-            f"{number(seconds, digits=1)} s, the band its range"
+            f"{duration((window.end - window.start) // _STEP_STRETCHES)}, the band its range."
         )
     layout = {
         "showlegend": False,
         "yaxis": {"title": {"text": "position"}, "tickformat": ",.8~f"},
-        "xaxis": time_axis(window),
     }
     return Chart(f"{instrument} · position", note, 240, data, layout)
 
@@ -144,7 +141,7 @@ def _exact_position(steps: Mapping[int, float], window: Window) -> dict[str, Any
         shape="hv",
         fill="tozeroy",
         fillcolor="--accent-wash",
-        hovertemplate="%{y:,.8~f}<extra></extra>",
+        hovertemplate=f"%{{y:,.8~f}}<br>{AT}<extra></extra>",
     )
 
 
@@ -161,14 +158,14 @@ def _three(table: pa.Table, name: str) -> tuple[list[float | None], list[float |
     return low, mean, high
 
 
-def _book(instrument: str, book: pa.Table, window: Window) -> Chart:
+def _book(instrument: str, book: pa.Table) -> Chart:
     x = iso_times(book["ts_start"])
     spread = band("spread", x, _three(book, "spread"), "--accent")
     points = pc.multiply(pc.divide(book["spread_mean"], book["mid_mean"]), 10_000).to_pylist()
     spread[-1] |= {
         "showlegend": False,
         "customdata": points,
-        "hovertemplate": "spread, mean %{y:,.6~f} (%{customdata:.3f} bps)<extra></extra>",
+        "hovertemplate": f"spread, mean %{{y:,.6~f}} (%{{customdata:.3f}} bps)<br>{AT}<extra></extra>",
     }
     data = [
         *spread,
@@ -183,7 +180,7 @@ def _book(instrument: str, book: pa.Table, window: Window) -> Chart:
         + (" A spread below zero is a crossed book." if crossed is not None and crossed < 0 else "")
     )
     layout = {
-        "xaxis": {**time_axis(window), "anchor": "y2"},
+        "xaxis": {"anchor": "y2"},
         "yaxis": {"domain": [0.56, 1], "title": {"text": "spread"}, "tickformat": ",.8~f"},
         "yaxis2": {
             "domain": [0, 0.46],
@@ -195,7 +192,7 @@ def _book(instrument: str, book: pa.Table, window: Window) -> Chart:
     return Chart(f"{instrument} · book spread and depth", note, 420, data, layout)
 
 
-def _latency(instrument: str, latency: pa.Table, window: Window) -> Chart:
+def _latency(instrument: str, latency: pa.Table) -> Chart:
     data = []
     kinds = sorted(set(latency["data_type"].to_pylist()), key=lambda kind: kind != "trades")
     for kind, colour in zip(kinds, ("--accent", "--sell", "--buy"), strict=False):
@@ -203,7 +200,7 @@ def _latency(instrument: str, latency: pa.Table, window: Window) -> Chart:
         x = iso_times(table["ts_start"])
         for what, width, dash in (("p50", 1.6, "solid"), ("p99", 1.2, "dash"), ("max", 1, "dot")):
             values = [value / _MS for value in table[f"{what}_ns"].to_pylist()]
-            hover = f"{name} {what} %{{y:,.4~g}} ms<extra></extra>"
+            hover = f"{name} {what} %{{y:,.4~g}} ms<br>{AT}<extra></extra>"
             trace = line(f"{name} {what}", x, values, colour, width=width, hovertemplate=hover)
             trace["line"]["dash"] = dash
             data.append(trace)
@@ -213,10 +210,14 @@ def _latency(instrument: str, latency: pa.Table, window: Window) -> Chart:
         f"{number(low, digits=3)} to {number(high, digits=3)} ms."
         + (" Below zero, a clock was behind." if low < 0 else "")
     )
-    # A logarithm knows nothing below zero; what is zero is left out of a line.
-    scale = {"type": "log", "dtick": 1} if low >= 0 else {"rangemode": "normal"}
-    layout = {
-        "xaxis": time_axis(window),
-        "yaxis": {"title": {"text": "latency, ms"}, "tickformat": ",.6~f", **scale},
-    }
+    layout = {"yaxis": {"title": {"text": "latency, ms"}, "tickformat": ",.6~f", **_scale(low, high)}}
     return Chart(f"{instrument} · feed latency", note, 280, data, layout)
+
+
+def _scale(low: float, high: float) -> dict[str, Any]:
+    """Return the axis of values that may differ by orders of magnitude, with some numbers on it."""
+    # A logarithm knows nothing below zero; what is zero is left out of a line.
+    if low < 0 or high <= 10 * low:
+        return {"rangemode": "normal"}
+    # "D2": with 2 and 5 between the powers of ten.
+    return {"type": "log", "dtick": 1 if high > 1_000 * max(low, 1e-3) else "D2"}

@@ -10,7 +10,17 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["RunLike", "count", "iso_time", "iso_times", "money", "number", "percent", "primary_currency"]
+__all__ = [
+    "RunLike",
+    "count",
+    "duration",
+    "iso_time",
+    "iso_times",
+    "money",
+    "number",
+    "percent",
+    "primary_currency",
+]
 
 
 class RunLike(Protocol):
@@ -98,6 +108,16 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     if fraction is None:
         return "–"
     return f"{number(fraction * 100, digits=2 if abs(fraction) >= 0.01 else 4, signed=signed)} %"
+
+
+def duration(nanos: int) -> str:
+    """Return how long a time is, in days, hours, minutes and seconds."""
+    seconds, parts = nanos / 10**9, []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            parts.append(f"{int(seconds // size)} {unit}")
+            seconds %= size
+    return " ".join([*parts, *([f"{number(seconds, digits=3)} s"] if seconds or not parts else [])])
 
 
 def iso_time(nanos: int) -> str:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ticklake.report.chart import Chart, line, of, time_axis
-from ticklake.report.model import RunLike, count, iso_time, number
+from ticklake.report.chart import AT, Chart, line, of
+from ticklake.report.model import RunLike, count, iso_time, money, number
 from ticklake.report.thinning import extremes
 from ticklake.types import Window
 
@@ -31,6 +31,7 @@ _STEPS = (
 )
 _HOURS_OF_DAY_FROM = 2 * 86_400 * _SECOND
 _MOST_BINS = 40
+_LONGEST_NAME = 32
 
 type _Floats = npt.NDArray[np.float64]
 
@@ -41,12 +42,12 @@ def equity_charts(run: RunLike, window: Window) -> Iterator[Chart]:
         table = of(run.equity, "account_id", account)
         for currency in sorted(set(table["currency"].to_pylist())):
             equity = of(table, "currency", currency)
-            yield _equity(equity, account, currency, window)
+            yield _equity(equity, account, currency)
             if len(pc.unique(equity["equity"])) > 1:
                 yield from _pnl_over_time(equity, account, currency, window)
 
 
-def _equity(equity: pa.Table, account: str, currency: str, window: Window) -> Chart:
+def _equity(equity: pa.Table, account: str, currency: str) -> Chart:
     times, values = equity["ts_event"].cast(pa.int64()).to_pylist(), equity["equity"].to_pylist()
     peak, falls = values[0], []
     for value in values:
@@ -58,7 +59,7 @@ def _equity(equity: pa.Table, account: str, currency: str, window: Window) -> Ch
             times,
             values,
             "--accent",
-            hovertemplate=f"%{{y:,.2f}} {escape(currency)}<extra></extra>",
+            hovertemplate=f"%{{y:,.2f}} {escape(currency)}<br>{AT}<extra></extra>",
         ),
         _curve(
             "drawdown",
@@ -69,14 +70,16 @@ def _equity(equity: pa.Table, account: str, currency: str, window: Window) -> Ch
             width=1,
             fill="tozeroy",
             fillcolor="--loss-wash",
-            hovertemplate="%{y:.4f} %<extra></extra>",
+            hovertemplate=f"%{{y:.4f}} %<br>{AT}<extra></extra>",
         ),
     ]
     layout = {
         "showlegend": False,
-        "xaxis": {**time_axis(window), "anchor": "y2"},
+        "xaxis": {"anchor": "y2"},
         "yaxis": {"domain": [0.36, 1], "title": {"text": escape(currency)}, "tickformat": ",.6~f"},
-        "yaxis2": {"domain": [0, 0.28], "title": {"text": "drawdown %"}, "rangemode": "tozero"},
+        # Without a fall, plotly would draw the axis upwards.
+        "yaxis2": {"domain": [0, 0.28], "title": {"text": "drawdown %"}}
+        | ({"rangemode": "tozero"} if min(falls) < 0 else {"range": [-1, 0]}),
     }
     return Chart(f"{account} · equity and drawdown in {currency}", "", 420, data, layout)
 
@@ -99,8 +102,8 @@ def _pnl_over_time(equity: pa.Table, account: str, currency: str, window: Window
         title,
         "Changes of the equity, with fees and what is open.",
         260,
-        [_bars([iso_time(at + step // 2) for at in starts], gains, unit, width=step / 1e6)],
-        {"showlegend": False, "xaxis": time_axis(window), "yaxis": _money_axis(unit), "bargap": 0},
+        [_steps(starts, step, gains, unit)],
+        {"showlegend": False, "yaxis": _money_axis(unit), "bargap": 0},
     )
     if length > _HOURS_OF_DAY_FROM:
         starts, gains = _gains(equity, window, 3_600 * _SECOND)
@@ -130,6 +133,14 @@ def _gains(equity: pa.Table, window: Window, step: int) -> tuple[list[int], list
 
 def _money_axis(unit: str) -> dict[str, Any]:
     return {"title": {"text": unit}, "tickformat": ",.6~f", "zeroline": True}
+
+
+def _steps(starts: Sequence[int], step: int, gains: Sequence[float], unit: str) -> dict[str, Any]:
+    """Return a bar for each step of time, which says when it began."""
+    begins = [iso_time(at)[: len("2024-08-08 23:55:00")] for at in starts]
+    bars = _bars([iso_time(at + step // 2) for at in starts], gains, unit, width=step / 1e6)
+    hover = f"%{{y:+,.2f}} {unit}<br>from %{{text}}<extra></extra>"
+    return bars | {"text": begins, "textposition": "none", "hovertemplate": hover}
 
 
 def _bars(x: Sequence[str], y: Sequence[float], unit: str, **more: Any) -> dict[str, Any]:
@@ -163,19 +174,24 @@ def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
         "orientation": "h",
         "x": values,
         "y": [escape(name) for _, name in rows],
-        "text": [number(value, digits=2, signed=True) for value in values],
+        "text": [money(value, signed=True) for value in values],
         "textposition": "auto",
         "marker": {"color": ["--gain" if value >= 0 else "--loss" for value in values]},
         "hovertemplate": f"%{{y}}<br>%{{x:+,.2f}} {unit}<extra></extra>",
     }
     still = positions["ts_closed"].null_count
     note = "Realised, after fees" + (
-        f"; {still:,} open at the end count with what they realised." if still else "."
+        f"; of {still:,} still open at the end, what was realised so far." if still else "."
     )
     layout = {
         "showlegend": False,
         "xaxis": {"type": "linear", "title": {"text": unit}, "tickformat": ",.6~f", "zeroline": True},
-        "yaxis": {"type": "category", "automargin": True},
+        "yaxis": {
+            "type": "category",
+            "automargin": True,
+            "tickvals": bars["y"],
+            "ticktext": [escape(_shortened(name)) for _, name in rows],
+        },
     }
     return Chart(
         f"PnL by instrument in {currency}",
@@ -186,6 +202,11 @@ def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
         over_time=False,
         narrow=True,
     )
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for bars beside it; both of its ends may tell it from others."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 10]}…{name[-9:]}"
 
 
 def _sizes(fills: pa.Table, currency: str) -> Chart:
@@ -245,7 +266,12 @@ def _histogram(
     most = np.sum([bars["y"] for bars in data], axis=0).max()
     layout = {
         "barmode": "stack",
-        "xaxis": {"type": "linear", "tickvals": list(shown), "ticktext": list(shown.values())},
+        "xaxis": {
+            "type": "linear",
+            "tickvals": list(shown),
+            "ticktext": list(shown.values()),
+            "zeroline": False,
+        },
         "yaxis": {"title": {"text": "count"}, "tickformat": ",d", "rangemode": "tozero"}
         | ({"dtick": 1} if most < 6 else {}),
     }

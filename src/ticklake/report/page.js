@@ -32,6 +32,7 @@
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", traceorder: "normal" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--ink-soft"), activecolor: colour("--accent") },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
+      ...(time && layout.xaxis?.type !== "linear" ? { annotations: [{ text: "UTC", xref: "paper", yref: "paper", x: 1, y: 0, yshift: -20, xanchor: "right", yanchor: "top", showarrow: false, font: { size: 11 } }] } : {}),
       ...layout,
       xaxis: { ...axis, ...(time ? { type: "date", nticks: narrow.matches ? 4 : 10 } : {}), ...layout.xaxis, ...(time && zoom ? { range: zoom } : {}) },
       yaxis: { ...axis, automargin: narrow.matches, ...layout.yaxis },
@@ -95,7 +96,7 @@
         return line;
       }));
       const of = rows.length === all.length ? "" : `${rows.length.toLocaleString("en")} of `;
-      status.textContent = `${of}${all.length.toLocaleString("en")} ${name}`;
+      status.textContent = `${of}${all.length.toLocaleString("en")} ${all.length === 1 ? name.slice(0, -1) : name}`;
       back.parentElement.hidden = pages === 1;
       back.nextElementSibling.textContent = `page ${page + 1} of ${pages}`;
       [back.disabled, forth.disabled] = [page === 0, page === pages - 1];
