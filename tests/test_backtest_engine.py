@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from ticklake.backtesting.equity import EquityCurve
 from ticklake.backtesting.returns import return_statistics
 from ticklake.backtesting.summary import _drawdown, results_digest
 from ticklake.backtesting.worker import JOB
-from ticklake.config import EngineConfig, StrategyConfig
+from ticklake.config import EngineConfig, StrategyConfig, VenueConfig
 from ticklake.errors import BacktestError, ConfigError
 from ticklake.types import CatalogType, Window
 
@@ -313,8 +315,21 @@ def test_a_strategy_that_cannot_be_imported_is_a_config_error_from_the_child(
 
 
 def test_a_job_survives_json(catalog: Path) -> None:
-    made = job(catalog, config={"seed": 3})
-    assert EngineJob.from_json(made.to_json()) == made
+    strategy, venue = {"seed": 3, "at": Decimal("0.10")}, {"latency": "5ms", "leverage": "12.5"}
+    made = job(catalog, config=strategy, engine=EngineConfig.model_validate({"equity_interval": "2s"}))
+    venues = {"BINANCE": VenueConfig.model_validate(made.venues["BINANCE"].model_dump() | venue)}
+    made = dataclasses.replace(made, venues=venues)
+    read = EngineJob.from_json(made.to_json())
+    assert read.to_json() == made.to_json()
+    for name in ("run_id", "catalog", "window", "instruments", "search_path"):
+        assert getattr(read, name) == getattr(made, name)
+    # In the engine's process these are plain values.
+    venue = venues["BINANCE"]
+    assert dataclasses.asdict(read.venues["BINANCE"]) == {**dict(venue), "fees": dict(venue.fees)}
+    assert dataclasses.asdict(read.engine) == dict(made.engine)
+    assert [dataclasses.asdict(each) for each in read.strategies] == [
+        each.model_dump(mode="json") for each in made.strategies
+    ]
 
 
 def test_the_equity_curve_does_not_change_what_happens(

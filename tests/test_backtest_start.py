@@ -28,6 +28,7 @@ from nautilus_trader.persistence import ParquetDataCatalog
 from nautilus_trader.trading import Strategy, StrategyConfig
 
 from backtest_support import ETH, WINDOW, job, perpetual, write_catalog
+from fetch_support import ETH_PERP, INSTRUMENTS, TICKS
 from lake_support import RangeServer
 from test_cli import TICKLAKE
 from test_security import SPY, config
@@ -224,8 +225,88 @@ def test_the_engine_opens_all_files_before_it_begins(catalog: Path, tmp_path: Pa
     assert all(replayed)
 
 
+COLD = {
+    "obstore",
+    "asyncio",
+    "filelock",
+    "ticklake.lake.lake",
+    "ticklake.conversion.converter",
+    "ticklake.v1",
+}
+LAST = {"pandas", "plotly", "pyarrow.dataset", "pyarrow.compute", "ticklake.report.html"}
+
+
+# The command, which tells what is imported when the engine gets its job.
+TOLD = """
+import sys
+from ticklake.cli import main
+from ticklake.backtesting.child import EngineProcess
+run = EngineProcess.run
+
+def told(*args, **options):
+    with open("modules", "w") as file:
+        print(*sys.modules, file=file)
+    return run(*args, **options)
+
+EngineProcess.run = told
+main()
+"""
+
+
+def test_a_run_that_finds_all_in_the_catalog_imports_nothing_that_reads_or_converts(
+    real_lake: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "told.py").write_text(TOLD)
+    values = {
+        "lake": {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)},
+        "catalog": "catalog",
+        "window": {"start": WINDOW.start, "end": WINDOW.end},
+        "instruments": [{"key": ETH_PERP, "data": ["trades"]}],
+        "venues": {
+            "BINANCE": {
+                "account": "MARGIN",
+                "book": "L1_MBP",
+                "balances": ["1_000_000 USDT"],
+                "fees": {"maker": "0", "taker": "0"},
+            }
+        },
+        "strategies": [
+            {
+                "path": "backtest_strategies:Busy",
+                "config_path": "backtest_strategies:BusyConfig",
+                "config": {"instrument_id": ETH},
+            }
+        ],
+    }
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    imported = []
+    for _ in ("cold", "checks what another process wrote", "warm"):
+        done = subprocess.run(
+            [sys.executable, "told.py", "backtest", "run.json"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        imported.append({*(tmp_path / "modules").read_text().split()})
+    cold, _, warm = imported
+    assert {"obstore", "ticklake.lake.lake", "ticklake.conversion.converter"} <= cold
+    assert "nautilus_trader.trading" in warm
+    assert not COLD & warm
+
+
 def test_what_a_run_imports_first_leaves_out_what_it_needs_last() -> None:
-    script = "import sys, ticklake.cli.migration, ticklake.backtesting.run; print(*sys.modules)"
+    script = "import sys, ticklake.cli.starting, ticklake.backtesting.run; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "nautilus_trader.trading" in found.stdout.split()
-    assert not {"pandas", "plotly", "pyarrow.dataset", "ticklake.report.html"} & set(found.stdout.split())
+    assert not (COLD | LAST) & set(found.stdout.split())
+
+
+def test_the_engine_begins_without_what_reads_configs_and_shows_things() -> None:
+    script = "import sys, ticklake.backtesting.worker, ticklake.backtesting.engine; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "nautilus_trader.backtest" in found.stdout.split()
+    assert not (COLD | LAST | {"pydantic", "typer", "rich", "yaml"}) & set(found.stdout.split())

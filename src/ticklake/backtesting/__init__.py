@@ -5,8 +5,9 @@ The names below are imported when they are first used: the engine and its proces
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ticklake.lazily import lazily
 
 if TYPE_CHECKING:
     from ticklake.backtesting.job import EngineJob, EngineOutcome, InstrumentData
@@ -32,23 +33,20 @@ __all__ = [
     "run_engine",
 ]
 
-_HOMES = {
-    "EngineJob": "job",
-    "EngineOutcome": "job",
-    "InstrumentData": "job",
-    "Run": "results",
-    "backtest": "run",
-    "check_strategies": "strategies",
-    "check_venues": "venues",
-    "execute": "results",
-    "list_runs": "listing",
-    "new_run_id": "results",
-    "public_config": "results",
-    "run_engine": "process",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "EngineJob": "job",
+        "EngineOutcome": "job",
+        "InstrumentData": "job",
+        "Run": "results",
+        "backtest": "run",
+        "check_strategies": "strategies",
+        "check_venues": "venues",
+        "execute": "results",
+        "list_runs": "listing",
+        "new_run_id": "results",
+        "public_config": "results",
+        "run_engine": "process",
+    },
+)

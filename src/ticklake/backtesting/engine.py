@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import nautilus_trader
 import pyarrow.parquet as pq
@@ -39,10 +39,8 @@ from nautilus_trader.model import Currency, InstrumentId, NautilusDataType, Venu
 from nautilus_trader.portfolio import PortfolioConfig
 
 from ticklake.backtesting.equity import EquityCurve, equity_step_ms
-from ticklake.backtesting.feed import write_feed
-from ticklake.backtesting.job import EngineJob, EngineOutcome
+from ticklake.backtesting.job import EngineJob, EngineOutcome, JobVenue
 from ticklake.backtesting.log import ENGINE_LOG
-from ticklake.backtesting.prices import write_prices
 from ticklake.backtesting.strategies import Failure, guard, importable, load_strategy
 from ticklake.backtesting.tables import (
     account_table,
@@ -52,10 +50,12 @@ from ticklake.backtesting.tables import (
     positions_table,
 )
 from ticklake.backtesting.view import SEED_AFTER_ROWS, CatalogView, build_view
-from ticklake.config import VenueConfig
 from ticklake.display import refused
 from ticklake.errors import BacktestError
 from ticklake.types import CatalogType, Window
+
+if TYPE_CHECKING:
+    from ticklake.config import VenueConfig
 
 __all__ = ["simulate"]
 
@@ -82,9 +82,8 @@ def simulate(
     """Run a job in this process and write its result tables into a folder.
 
     The folder must exist, and its path be absolute; it gets `orders.parquet`, `fills.parquet`,
-    `positions.parquet`, `account.parquet`, `equity.parquet`, `prices.parquet`, `latency.parquet`,
-    `book.parquet` and the engine's warnings and errors as `engine-log.jsonl`. What the engine and the
-    strategies print goes to standard error.
+    `positions.parquet`, `account.parquet`, `equity.parquet` and the engine's warnings and errors as
+    `engine-log.jsonl`. What the engine and the strategies print goes to standard error.
 
     Args:
         job: What to run.
@@ -134,8 +133,6 @@ def _run(
     if failure:
         raise _strategy_error(failure)
     _write_tables(job, node, equity.rows(), folder)
-    write_prices(view.files, job.window, folder / "prices.parquet")
-    write_feed(view.files, job.window, folder / "latency.parquet", folder / "book.parquet")
     outcome = EngineOutcome(
         events=result.iterations,
         seconds=seconds,
@@ -238,7 +235,7 @@ def _data_configs(job: EngineJob, view: CatalogView) -> Iterator[BacktestDataCon
         )
 
 
-def _venue_config(name: str, venue: VenueConfig) -> BacktestVenueConfig:
+def _venue_config(name: str, venue: VenueConfig | JobVenue) -> BacktestVenueConfig:
     return BacktestVenueConfig(
         name,
         oms_type=venue.oms,

@@ -5,8 +5,9 @@ Millions of rows become some hundred stretches of time, each with its extremes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ticklake.catalog.rows import row_groups
 from ticklake.types import CatalogType, Window
 
 __all__ = ["BOOK_SCHEMA", "LATENCY_SCHEMA", "write_feed"]
@@ -52,6 +54,7 @@ BOOK_SCHEMA = pa.schema(
 type _Ints = npt.NDArray[np.int64]
 type _Floats = npt.NDArray[np.float64]
 type _Flags = npt.NDArray[np.bool_]
+type _Read = Callable[[list[str]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,10 @@ def write_feed(
     latencies, books = [LATENCY_SCHEMA.empty_table()], [BOOK_SCHEMA.empty_table()]
     for (nautilus_id, kind), paths in sorted(files.items()):
         late, stood = _Latency(window), _Book(window)
-        for updates in (found.within(window) for found in _READERS[kind](paths)):
+        # No row group without rows of the window is read. An update may have rows on both sides of such a
+        # limit, but all of them are of one time, so that it lies outside the window.
+        read = partial(_batches, paths, window)
+        for updates in (found.within(window) for found in _READERS[kind](read)):
             if len(updates.init):
                 late.add(updates)
                 stood.add(updates)
@@ -108,11 +114,12 @@ def write_feed(
 def _table(
     schema: pa.Schema, nautilus_id: str, kind: CatalogType, columns: list[_Ints | _Floats]
 ) -> pa.Table:
-    names = [np.full(len(columns[0]), name, object) for name in (nautilus_id, str(kind))]
-    arrays = [
-        pa.array(values, from_pandas=True).cast(field.type)
-        for values, field in zip([*names, *columns], schema, strict=True)
+    names = [[name] * len(columns[0]) for name in (nautilus_id, str(kind))]
+    values = [
+        *names,
+        *([None if value != value else value for value in column.tolist()] for column in columns),
     ]
+    arrays = [pa.array(each, field.type) for each, field in zip(values, schema, strict=True)]
     return pa.table(arrays, schema=schema)
 
 
@@ -200,13 +207,13 @@ class _Book(_Stretched):
         return [*self._heads(used), *(column for columns in values for column in columns)]
 
 
-def _trades(paths: Iterable[Path]) -> Iterator[_Updates]:
-    for batch in _batches(paths, ["ts_init", "ts_event"]):
+def _trades(read: _Read) -> Iterator[_Updates]:
+    for batch in read(["ts_init", "ts_event"]):
         yield _Updates(_times(batch["ts_init"]), _times(batch["ts_event"]))
 
 
-def _depths(paths: Iterable[Path]) -> Iterator[_Updates]:
-    for batch in _batches(paths, ["bids", "asks", "ts_init", "ts_event"]):
+def _depths(read: _Read) -> Iterator[_Updates]:
+    for batch in read(["bids", "asks", "ts_init", "ts_event"]):
         bid, bid_size = _side(batch["bids"], np.fmax)
         ask, ask_size = _side(batch["asks"], np.fmin)
         yield _Updates(
@@ -230,9 +237,9 @@ def _each(values: _Floats, offsets: _Ints, by: np.ufunc, empty: float) -> _Float
     return found
 
 
-def _deltas(paths: Iterable[Path]) -> Iterator[_Updates]:
+def _deltas(read: _Read) -> Iterator[_Updates]:
     rest: _Rows | None = None
-    for batch in _batches(paths, ["action", "side", "price", "size", "flags", "ts_init", "ts_event"]):
+    for batch in read(["action", "side", "price", "size", "flags", "ts_init", "ts_event"]):
         rows = _Rows.of(batch) if rest is None else rest.followed_by(_Rows.of(batch))
         # A batch may end within an update.
         whole = int(np.flatnonzero(rows.last)[-1]) + 1 if rows.last.any() else 0
@@ -300,14 +307,15 @@ def _stand(bid: _Floats, ask: _Floats, bid_size: _Floats, ask_size: _Floats) -> 
 _READERS = {CatalogType.TRADES: _trades, CatalogType.DEPTHS: _depths, CatalogType.DELTAS: _deltas}
 
 
-def _batches(paths: Iterable[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(paths: Iterable[Path], window: Window, columns: list[str]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(_BATCH_ROWS, columns=columns)
+            groups = row_groups(path, window)
+            yield from file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns)
 
 
 def _times(column: pa.Array) -> _Ints:
-    return pc.cast(column, pa.int64()).to_numpy()  # type: ignore[no-any-return]
+    return column.view(pa.int64()).to_numpy()  # type: ignore[no-any-return]
 
 
 def _floats(column: pa.Array) -> _Floats:

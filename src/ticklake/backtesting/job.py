@@ -1,20 +1,33 @@
 """The plain values that go into an engine run and come out of it.
 
-They cross a process boundary as JSON, so nothing here knows the engine.
+They cross a process boundary as JSON, so nothing here knows the engine, nor imports the models of configs:
+these have checked everything before, and would take a third of the time in which the engine's process begins.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from ticklake.config import EngineConfig, StrategyConfig, VenueConfig
 from ticklake.types import CatalogType, Window
 
-__all__ = ["EngineJob", "EngineOutcome", "InstrumentData", "LogKind"]
+if TYPE_CHECKING:
+    from ticklake.config import EngineConfig, StrategyConfig, VenueConfig
+
+__all__ = [
+    "EngineJob",
+    "EngineOutcome",
+    "InstrumentData",
+    "JobEngine",
+    "JobFees",
+    "JobStrategy",
+    "JobVenue",
+    "LogKind",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,46 @@ class InstrumentData:
 
 
 @dataclass(frozen=True, slots=True)
+class JobFees:
+    """A `FeesConfig` in the engine's process."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class JobVenue:
+    """A `VenueConfig` in the engine's process."""
+
+    account: str
+    oms: str
+    book: str
+    balances: tuple[str, ...]
+    fees: JobFees
+    latency: int
+    base_currency: str | None
+    leverage: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class JobStrategy:
+    """A `StrategyConfig` in the engine's process."""
+
+    path: str
+    config_path: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEngine:
+    """An `EngineConfig` in the engine's process."""
+
+    chunk_size: int
+    log_level: str
+    equity_interval: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineJob:
     """One engine run over a catalog that holds all it needs.
 
@@ -59,9 +112,9 @@ class EngineJob:
     catalog: Path
     window: Window
     instruments: tuple[InstrumentData, ...]
-    venues: Mapping[str, VenueConfig]
-    strategies: tuple[StrategyConfig, ...]
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    venues: Mapping[str, VenueConfig | JobVenue]
+    strategies: tuple[StrategyConfig | JobStrategy, ...]
+    engine: EngineConfig | JobEngine
     search_path: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -72,11 +125,15 @@ class EngineJob:
                 "catalog": str(self.catalog),
                 "window": [self.window.start, self.window.end],
                 "instruments": [[data.nautilus_id, list(data.types)] for data in self.instruments],
-                "venues": {name: venue.model_dump(mode="json") for name, venue in self.venues.items()},
-                "strategies": [strategy.model_dump(mode="json") for strategy in self.strategies],
-                "engine": self.engine.model_dump(mode="json"),
+                "venues": {
+                    name: _values(JobVenue, venue) | {"fees": _values(JobFees, venue.fees)}
+                    for name, venue in self.venues.items()
+                },
+                "strategies": [_values(JobStrategy, strategy) for strategy in self.strategies],
+                "engine": _values(JobEngine, self.engine),
                 "search_path": list(self.search_path),
-            }
+            },
+            default=_jsonable,
         )
 
     @classmethod
@@ -91,11 +148,29 @@ class EngineJob:
                 InstrumentData(nautilus_id, tuple(CatalogType(kind) for kind in types))
                 for nautilus_id, types in values["instruments"]
             ),
-            venues={name: VenueConfig.model_validate(venue) for name, venue in values["venues"].items()},
-            strategies=tuple(StrategyConfig.model_validate(item) for item in values["strategies"]),
-            engine=EngineConfig.model_validate(values["engine"]),
+            venues={name: _venue(venue) for name, venue in values["venues"].items()},
+            strategies=tuple(JobStrategy(**strategy) for strategy in values["strategies"]),
+            engine=JobEngine(**values["engine"]),
             search_path=tuple(values["search_path"]),
         )
+
+
+def _values(kind: type, value: object) -> dict[str, Any]:
+    """Return the fields of a value by the names that a kind of values gives them."""
+    return {field.name: getattr(value, field.name) for field in fields(kind)}
+
+
+def _jsonable(value: object) -> Any:
+    """Return what a config may hold and JSON has no form for (a decimal, a path, …) as pydantic writes it."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
+
+
+def _venue(values: Mapping[str, Any]) -> JobVenue:
+    fees = JobFees(**{name: Decimal(rate) for name, rate in values["fees"].items()})
+    changed = {"balances": tuple(values["balances"]), "fees": fees, "leverage": Decimal(values["leverage"])}
+    return JobVenue(**{**values, **changed})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ticklake.config import StorageConfig
 from ticklake.config.urls import is_folder
 from ticklake.display import refused
 from ticklake.errors import BacktestError, ConfigError, LakeError, TicklakeError
-from ticklake.lake.failure import of_owner
-from ticklake.lake.loop import gather, run
-from ticklake.lake.store import Store
-from ticklake.lake.transfer import Transfer
-from ticklake.lake.url import StoreUrl
+
+if TYPE_CHECKING:
+    from ticklake.lake.store import Store
+    from ticklake.lake.url import StoreUrl
 
 __all__ = ["MARKER", "RUN_ID", "RunFolder", "RunObjects", "check_runs", "place_of", "run_folder"]
 
@@ -96,6 +96,8 @@ class RunFolder:
 class RunObjects:
     """A folder in an object store that holds a run, or runs. Nothing is opened before it is needed.
 
+    What asks stores is imported here alone: it takes time, and most runs lie in folders of this machine.
+
     A pickle holds no secrets: where it is read, they come from the environment.
     """
 
@@ -123,6 +125,8 @@ class RunObjects:
         Raises:
             LakeError: The store could not be asked.
         """
+        from ticklake.lake.loop import run
+
         return sorted(name for name in run(self._store.children("")) if name != _PROBE)
 
     def read(self, name: str) -> bytes:
@@ -131,10 +135,13 @@ class RunObjects:
         Raises:
             LakeError: It cannot be read; `ObjectNotFoundError` where there is none.
         """
+        from ticklake.lake.loop import run
+
         return bytes(run(self._store.read_all(name)).data)
 
     def read_all(self, names: list[str]) -> list[bytes | Exception]:
         """Return the contents of objects, or why they cannot be read; several are asked for at once."""
+        from ticklake.lake.loop import gather, run
 
         async def one(name: str) -> bytes | Exception:
             try:
@@ -150,6 +157,8 @@ class RunObjects:
         Raises:
             LakeError: It cannot be written.
         """
+        from ticklake.lake.loop import run
+
         run(self._store.write(name, data, content_type=_content_type(name)))
 
     def check(self) -> None:
@@ -159,6 +168,8 @@ class RunObjects:
             ConfigError: The store does not exist, or cannot be used like this.
             LakeError: It refused, or could not be asked.
         """
+        from ticklake.lake.loop import run
+
         run(self._store.create(_PROBE, b"Runs of ticklake.\n"))
 
     def publish(self, folder: Path) -> None:
@@ -170,6 +181,8 @@ class RunObjects:
         Raises:
             LakeError: The store refused, or could not be asked.
         """
+        from ticklake.lake.loop import gather, run
+
         files = sorted(path for path in folder.iterdir() if path.is_file())
         others = [path for path in files if path.name != MARKER]
         try:
@@ -184,6 +197,8 @@ class RunObjects:
         await self._store.write(path.name, path, content_type=_content_type(path.name))
 
     def _withdraw(self, names: list[str]) -> None:
+        from ticklake.lake.loop import gather, run
+
         # Once only: the store has been asked long enough.
         store = _opened(self.url, self.storage.model_copy(update={"max_retries": 0}))
 
@@ -199,6 +214,9 @@ def _content_type(name: str) -> str | None:
 
 
 def _parsed(url: str, storage: StorageConfig) -> StoreUrl:
+    from ticklake.lake.failure import of_owner
+    from ticklake.lake.url import StoreUrl
+
     try:
         return StoreUrl.parse(url, allow_http=storage.allow_http)
     except ConfigError as exc:
@@ -206,6 +224,10 @@ def _parsed(url: str, storage: StorageConfig) -> StoreUrl:
 
 
 def _opened(url: StoreUrl, storage: StorageConfig) -> Store:
+    from ticklake.lake.failure import of_owner
+    from ticklake.lake.store import Store
+    from ticklake.lake.transfer import Transfer
+
     try:
         return Store(url, storage, Transfer(), owner="runs")
     except ConfigError as exc:

@@ -43,8 +43,8 @@ def write_prices(
     for (nautilus_id, kind), paths in sorted(files.items()):
         if kind is CatalogType.TRADES:
             times, prices = downsample(_batches(paths, window), window, _BUCKETS)
-            columns = [pa.array([nautilus_id] * len(times)), times, pa.array(prices)]
-            arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, PRICES_SCHEMA, strict=True)]
+            columns = [[nautilus_id] * len(times), times.tolist(), prices.tolist()]
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, PRICES_SCHEMA, strict=True)]
             tables.append(pa.table(arrays, schema=PRICES_SCHEMA))
     pq.write_table(pa.concat_tables(tables), path, compression="zstd")
 

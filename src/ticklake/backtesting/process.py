@@ -57,7 +57,7 @@ def running(
         in_process: Run in this process, for a debugger. A Rust panic then ends this process, and the engine's
             log goes where the first run of the process put it.
         process: A process that waits for a job. Without one, or where it has ended meanwhile, one is begun.
-        meanwhile: Called once while the engine works; in this process, not at all.
+        meanwhile: Called once while the engine works; in this process, before that.
         on_output: Gets each line that the engine or a strategy prints; by default it goes to standard error.
             In this process they go there always.
         on_simulated: Called a few times a second, from a thread of its own, with the share of the window that
@@ -74,6 +74,8 @@ def running(
         if in_process:
             from ticklake.backtesting.engine import simulate
 
+            if meanwhile is not None:
+                meanwhile()
             outcome = simulate(job, folder, on_simulated)
             # What the engine leaves behind in cycles may be dropped in no other thread than this.
             gc.collect()

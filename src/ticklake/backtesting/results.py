@@ -11,11 +11,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +23,6 @@ import yaml
 from pydantic import SecretStr
 
 from ticklake.backtesting.child import EngineProcess
-from ticklake.backtesting.feed import BOOK_SCHEMA, LATENCY_SCHEMA
 from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.places import (
     MARKER,
@@ -36,10 +35,13 @@ from ticklake.backtesting.places import (
 )
 from ticklake.backtesting.process import running
 from ticklake.backtesting.summary import figures, remarks, results_digest
-from ticklake.config import RunConfig, StorageConfig, StrategyConfig
+from ticklake.config import RunConfig, StorageConfig
 from ticklake.display import card
 from ticklake.errors import BacktestError, TicklakeError
 from ticklake.types import format_nanos
+
+if TYPE_CHECKING:
+    from ticklake.backtesting.strategies import AnyStrategy
 
 __all__ = ["Run", "check_runs", "execute", "new_run_id", "public_config", "run_folder"]
 
@@ -195,11 +197,15 @@ class Run:
     @cached_property
     def latency(self) -> pa.Table:
         """How late each instrument's ticks came, in stretches of the window; see `feed.write_feed`."""
+        from ticklake.backtesting.feed import LATENCY_SCHEMA
+
         return self._added("latency", LATENCY_SCHEMA)
 
     @cached_property
     def book(self) -> pa.Table:
         """How each instrument's book stood, in stretches of the window; see `feed.write_feed`."""
+        from ticklake.backtesting.feed import BOOK_SCHEMA
+
         return self._added("book", BOOK_SCHEMA)
 
     def report(self, *, anew: bool = False) -> Path:
@@ -300,7 +306,7 @@ def execute(
             folder,
             in_process=in_process,
             process=process,
-            meanwhile=_import_report,
+            meanwhile=partial(_prepare_report, job, folder),
             on_output=on_output,
             on_simulated=on_simulated,
         ) as outcome,
@@ -328,7 +334,11 @@ def execute(
     return Run.load((place_of(runs, storage) / job.run_id).location, storage=storage)
 
 
-def _import_report() -> None:
+def _prepare_report(job: EngineJob, folder: Path) -> None:
+    """Do what needs no result, while the engine works: nothing of it is imported or done before that."""
+    from ticklake.backtesting.market import write_market
+
+    write_market(job, folder)
     import_module("ticklake.report.html")
     # Nothing here needs pandas, but where it is installed pyarrow imports it as soon as it makes an array.
     if find_spec("pandas") is not None:
@@ -360,7 +370,7 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     )
 
 
-def new_run_id(strategies: Sequence[StrategyConfig], now: dt.datetime | None = None) -> str:
+def new_run_id(strategies: Sequence[AnyStrategy], now: dt.datetime | None = None) -> str:
     """Return a new run id: `YYYYMMDDTHHMMSSZ-<strategy class>-<6 hex digits>`.
 
     Args:

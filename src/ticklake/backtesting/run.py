@@ -21,9 +21,8 @@ from ticklake.catalog.rows import count_rows
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
 from ticklake.errors import CatalogError, ConfigError
 from ticklake.fetching import FetchProgress, FetchReport, WindowStatus, fetch, requests_of, rules_of
-from ticklake.lake import Lake
+from ticklake.lake.lazy import LazyLake
 from ticklake.types import CatalogType, DataType, Window, format_nanos
-from ticklake.v1 import publish
 from ticklake.versions import installed
 
 __all__ = ["backtest"]
@@ -110,7 +109,7 @@ def _backtest(
             hint="Name a folder of this machine as runs.",
         )
     check_runs(settings.runs, settings.runs_storage)
-    lake, catalog = Lake.from_config(settings.lake), Catalog(settings.store)
+    lake, catalog = LazyLake(settings.lake), Catalog(settings.store)
     report = fetch(
         lake,
         catalog,
@@ -121,7 +120,10 @@ def _backtest(
         on_progress=on_progress,
         **rules_of(settings),
     )
-    publish(settings)
+    if settings.catalog_format == "v1":
+        from ticklake.v1 import publish  # takes time to import, and few need it
+
+        publish(settings)
     if on_fetched is not None:
         on_fetched(report)
     ids = {window.instrument: window.nautilus_id for window in report.windows}

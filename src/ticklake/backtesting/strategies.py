@@ -17,13 +17,18 @@ from functools import wraps
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nautilus_trader.trading import Strategy
 from nautilus_trader.trading import StrategyConfig as EngineStrategyConfig
 
-from ticklake.config import StrategyConfig
+from ticklake.backtesting.job import JobStrategy
 from ticklake.errors import BacktestError, ConfigError
+
+if TYPE_CHECKING:
+    from ticklake.config import StrategyConfig
+
+    type AnyStrategy = StrategyConfig | JobStrategy
 
 __all__ = ["Failure", "check_strategies", "guard", "importable", "load_strategy", "source_of"]
 
@@ -33,7 +38,7 @@ _CALLS_BETWEEN_REPORTS = 256
 
 
 def check_strategies(
-    strategies: Sequence[StrategyConfig],
+    strategies: Sequence[AnyStrategy],
     search_path: Sequence[str],
     on_import: Callable[[str, str], None] | None = None,
 ) -> None:
@@ -65,7 +70,7 @@ def check_strategies(
             _load(strategy, f"strategies[{index}]")
 
 
-def _sources(strategies: Sequence[StrategyConfig]) -> dict[str, str]:
+def _sources(strategies: Sequence[AnyStrategy]) -> dict[str, str]:
     """Return what is going to be imported and from where, one path for each file and all strategies."""
     found = {strategy.path: source_of(strategy.path.partition(":")[0]) for strategy in strategies}
     for strategy in strategies:
@@ -103,7 +108,7 @@ def _find(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
     return next((spec for spec in specs if spec is not None), None)
 
 
-def load_strategy(strategy: StrategyConfig, where: str = "strategies") -> Strategy:
+def load_strategy(strategy: AnyStrategy, where: str = "strategies") -> Strategy:
     """Return the strategy that a config names, constructed with its configuration.
 
     Args:
@@ -121,7 +126,7 @@ def load_strategy(strategy: StrategyConfig, where: str = "strategies") -> Strate
         raise BacktestError(f"{strategy.path} failed in __init__:\n{_user_traceback(exc)}") from exc
 
 
-def _load(strategy: StrategyConfig, where: str) -> tuple[type[Strategy], Any]:
+def _load(strategy: AnyStrategy, where: str) -> tuple[type[Strategy], Any]:
     strategy_class = _import_class(strategy.path, f"{where}.path")
     if not issubclass(strategy_class, Strategy):
         raise ConfigError(
@@ -173,7 +178,7 @@ def _import_module(name: str, where: str) -> ModuleType:
         raise ConfigError(f"{where}: importing {name} failed:\n{_user_traceback(exc)}") from exc
 
 
-def _construct(config_class: type, strategy: StrategyConfig, where: str) -> Any:
+def _construct(config_class: type, strategy: AnyStrategy, where: str) -> Any:
     # The engine's base class swallows every key it does not know, so a typing error would stay unseen.
     allowed = _accepted_keys(config_class)
     for key in strategy.config:

@@ -285,14 +285,10 @@ def _table(name: str, rows: list[dict[str, Any]], *, by: tuple[str, ...]) -> pa.
     if by:
         rows.sort(key=lambda row: tuple(row[key] for key in by))
     schema = SCHEMAS[name]
-    columns = [pa.array([row[field.name] for row in rows], type=_storage(field.type)) for field in schema]
+    # Of its type at once: for a cast Arrow imports all of its compute module.
     return pa.table(
-        [column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+        [pa.array([row[field.name] for row in rows], field.type) for field in schema], schema=schema
     )
-
-
-def _storage(kind: pa.DataType) -> pa.DataType:
-    return pa.int64() if kind == _TIME else kind
 
 
 def _number(text: str | None) -> Decimal | None:

@@ -17,19 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from nautilus_trader.model import BookAction, BookOrder, OrderBookDelta, OrderSide, Price, Quantity
 from nautilus_trader.persistence import ParquetDataCatalog
 
 from ticklake.backtesting.job import EngineJob, InstrumentData
 from ticklake.catalog import Catalog
 from ticklake.catalog.naming import engine_dir, instrument_dir
-from ticklake.catalog.rows import read_rows
 from ticklake.errors import BacktestError, CatalogConflictError
 from ticklake.types import CatalogType, Window, format_nanos
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["SEED_AFTER_ROWS", "CatalogView", "build_view"]
 
@@ -183,6 +183,8 @@ def _starts_late(
     window: Window, data: InstrumentData, files: dict[tuple[str, CatalogType], tuple[Path, ...]]
 ) -> bool:
     """Whether the first book row of an instrument comes after many rows of the run."""
+    import pyarrow.compute as pc  # takes time, and is not needed where no book is simulated
+
     books = [files[data.nautilus_id, kind] for kind in data.types if kind is not CatalogType.TRADES]
     if not any(files[data.nautilus_id, kind] for kind in data.types):
         return False  # nothing of the instrument is replayed
@@ -206,6 +208,8 @@ def _starts_late(
 
 def _times(paths: Sequence[Path], window: Window) -> Iterator[pa.ChunkedArray]:
     """Yield the `ts_init` of the rows in the window, batch by batch in file order, empty batches left out."""
+    from ticklake.catalog.rows import read_rows
+
     for path in paths:
         for rows in read_rows(path, window, ["ts_init"]):
             yield rows["ts_init"]

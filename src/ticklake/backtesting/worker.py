@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -32,10 +33,14 @@ def main(pipe: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # An abort in the engine prints the Python stack that led to it.
     faulthandler.enable()
+    # What is imported stays, and need never be looked through for garbage.
+    gc.disable()
     # What goes wrong in a broken installation goes wrong again below, where it is reported.
     with contextlib.suppress(Exception):
         import_module("ticklake.backtesting.engine")
         import_module("pandas")  # which pyarrow imports as soon as it makes an array
+    gc.freeze()
+    gc.enable()
     folder = _folder_of_job()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.excepthook = _reporter(folder / FAILURE)

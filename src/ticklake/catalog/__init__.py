@@ -1,10 +1,20 @@
-"""The NautilusTrader catalog that ticklake writes, which is also its cache."""
+"""The NautilusTrader catalog that ticklake writes, which is also its cache.
 
-from ticklake.catalog.cache import Catalog, CatalogFile, Coverage
-from ticklake.catalog.integrity import FileCheck, VerifyReport, check_open, verify
-from ticklake.catalog.provenance import Provenance, Source, read_provenance
+The names below are imported when they are first used: few who look into a catalog check or write it too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ticklake.catalog.schema import schema
-from ticklake.catalog.writer import CatalogWriter
+from ticklake.lazily import lazily
+
+if TYPE_CHECKING:
+    from ticklake.catalog.cache import Catalog, CatalogFile, Coverage
+    from ticklake.catalog.integrity import FileCheck, VerifyReport, check_open, verify
+    from ticklake.catalog.provenance import Provenance, Source, read_provenance
+    from ticklake.catalog.writer import CatalogWriter
 
 __all__ = [
     "Catalog",
@@ -20,3 +30,20 @@ __all__ = [
     "schema",
     "verify",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Catalog": "cache",
+        "CatalogFile": "cache",
+        "CatalogWriter": "writer",
+        "Coverage": "cache",
+        "FileCheck": "integrity",
+        "Provenance": "provenance",
+        "Source": "provenance",
+        "VerifyReport": "integrity",
+        "check_open": "integrity",
+        "read_provenance": "provenance",
+        "verify": "integrity",
+    },
+)

@@ -31,7 +31,6 @@ from ticklake.types import (
     InstrumentSpec,
     Window,
     format_nanos,
-    merge_windows,
     subtract_windows,
 )
 
@@ -122,10 +121,9 @@ class Catalog:
         for kind in CatalogType if catalog_type is None else (catalog_type,):
             ids = self.instrument_ids(kind) if nautilus_id is None else (nautilus_id,)
             for each in ids:
-                files = self.files(kind, each)
+                windows, files = listing.covered(data_folder(self.path, kind, each))
                 if files:
-                    windows = merge_windows(file.window for file in files)
-                    found.append(Coverage(kind, each, windows, len(files)))
+                    found.append(Coverage(kind, each, windows, files))
         return sorted(found, key=lambda one: (one.catalog_type, one.nautilus_id))
 
     def instrument_ids(self, folder: CatalogType | str) -> list[str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ticklake.catalog.naming import parse_file_name
 from ticklake.errors import CatalogError
-from ticklake.types import Window
+from ticklake.types import Window, merge_windows
 
-__all__ = ["CatalogFile", "answering", "list_files", "scan", "superseded"]
+__all__ = ["CatalogFile", "answering", "covered", "list_files", "scan", "superseded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,39 @@ def list_files(folder: Path) -> list[CatalogFile]:
     Raises:
         CatalogError: The folder may not be read.
     """
+    files = [CatalogFile(window, Path(folder, name)) for window, name in _named(folder)]
+    return sorted(files, key=lambda file: (file.window.start, file.window.end))
+
+
+def covered(folder: Path) -> tuple[tuple[Window, ...], int]:
+    """Return what the files of an instrument's folder answer for, merged and in order, and how many do so.
+
+    As `answering` says of `list_files`, without a path for each.
+
+    Raises:
+        CatalogError: The folder may not be read.
+    """
+    found, reach = [], -1
+    for window in sorted((window for window, _ in _named(folder)), key=_widest_first):
+        if window.end > reach:
+            found.append(window)
+            reach = window.end
+    return merge_windows(found), len(found)
+
+
+def _widest_first(window: Window) -> tuple[int, int]:
+    return window.start, -window.end
+
+
+def _named(folder: Path) -> list[tuple[Window, str]]:
+    """Return the windows and names of the files that have a catalog file's name."""
     # What is published and what is removed while a folder is being listed may both be missing in the list.
     # Such a list is never followed by the same one: what was published by then is there for sure.
     found, last = _names(folder), None
     while found != last:
         found, last = _names(folder), found
     windows = ((parse_file_name(name), name) for name in found)
-    files = [CatalogFile(window, Path(folder, name)) for window, name in windows if window is not None]
-    return sorted(files, key=lambda file: (file.window.start, file.window.end))
+    return [(window, name) for window, name in windows if window is not None]
 
 
 def _names(folder: Path) -> set[str]:
@@ -71,7 +96,7 @@ def superseded(files: Iterable[CatalogFile]) -> dict[CatalogFile, CatalogFile]:
     """Return the files that are superseded, in order, each with one that it lies in."""
     found = {}
     widest: CatalogFile | None = None
-    for file in sorted(files, key=lambda file: (file.window.start, -file.window.end)):
+    for file in sorted(files, key=lambda file: _widest_first(file.window)):
         if widest is not None and file.window.end <= widest.window.end:
             found[file] = widest
         else:

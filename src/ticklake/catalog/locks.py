@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ticklake.catalog import disk
 from ticklake.catalog.naming import instrument_dir
 from ticklake.errors import CatalogError
@@ -31,6 +29,8 @@ def hold(
     on_wait: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Hold a lock of a catalog; see `Catalog.lock`, which removes what dead holders left as well."""
+    from filelock import FileLock, Timeout  # takes time to import, and who finds all there locks nothing
+
     path = root / ".ticklake" / "locks" / catalog_type / f"{instrument_dir(nautilus_id)}.lock"
     what = f"{catalog_type} of {nautilus_id} to {root}"
     # A soft lock would outlive its holder.

@@ -14,7 +14,7 @@ from ticklake.parquet.footers import read_structure
 from ticklake.parquet.structure import RowGroup
 from ticklake.types import Window
 
-__all__ = ["count_rows", "read_rows"]
+__all__ = ["count_rows", "read_rows", "row_groups"]
 
 # Files are opened by Arrow and not by Python: its threads may hold on to a Python object for a moment longer
 # than the reading takes, and abort the process where the interpreter ends first.
@@ -56,6 +56,14 @@ def read_rows(path: str | Path, window: Window, columns: Sequence[str]) -> Itera
                     yield rows if inside.all() else rows.filter(pa.array(inside))
 
 
+def row_groups(path: str | Path, window: Window) -> list[int]:
+    """Return the numbers of the row groups of a catalog file that may hold rows of a window, by `ts_init`."""
+    with pa.OSFile(str(path)) as stream:
+        structure = read_structure(stream)
+        with pq.ParquetFile(stream) as file:
+            return [index for index, _ in _meeting(file, structure.row_groups, window)]
+
+
 def _meeting(file: pq.ParquetFile, groups: Sequence[RowGroup], window: Window) -> Iterator[tuple[int, bool]]:
     """Yield the row groups that may hold rows of the window, and whether all of their rows are."""
     column = file.schema.names.index("ts_init")
@@ -68,7 +76,8 @@ def _meeting(file: pq.ParquetFile, groups: Sequence[RowGroup], window: Window) -
 
 
 def _times(rows: pa.Table) -> pa.ChunkedArray:
-    return rows["ts_init"].cast(pa.int64())
+    # Not a cast, for which Arrow imports all of its compute module.
+    return pa.chunked_array([chunk.view(pa.int64()) for chunk in rows["ts_init"].chunks], pa.int64())
 
 
 def _inside(times: pa.ChunkedArray, window: Window) -> npt.NDArray[np.bool_]:

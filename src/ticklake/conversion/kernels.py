@@ -8,7 +8,6 @@ bits of it. Only values that fail this are looked at again.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from ticklake.catalog.schema import DECIMAL, DECIMAL_SCALE, ENUM, TIMESTAMP
+from ticklake.conversion.faults import Fault
 
 __all__ = [
     "ABSENT",
@@ -77,19 +77,6 @@ _WIDE = pa.decimal256(76, 38)
 # Holds the shortest text of any float in the engine's range of which `_shortest` is asked.
 _WRITTEN = pa.decimal128(38, 20)
 _NOTHING: npt.NDArray[np.intp] = np.empty(0, np.intp)
-
-
-class Fault(IntEnum):
-    """Why a number is not a usable price or size; the ones up to `ABSENT` make a book level an absent one."""
-
-    NONE = 0
-    NULL = 1
-    NAN = 2
-    ZERO = 3
-    NOT_A_NUMBER = 4
-    NEGATIVE = 5
-    OUT_OF_RANGE = 6
-    OFF_PRECISION = 7
 
 
 ABSENT = Fault.ZERO

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ticklake.conversion.kernels import Fault
+from ticklake.conversion.faults import Fault
 from ticklake.errors import ConversionError, PrecisionError
 from ticklake.types import DataType, InstrumentSpec
 

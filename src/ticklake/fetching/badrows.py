@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ticklake.catalog import Provenance
-from ticklake.conversion import ConversionCounts, Reason
+from ticklake.conversion.quality import ConversionCounts, Reason
 from ticklake.errors import ConversionError
 from ticklake.fetching.model import FetchRequest
 

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ticklake.catalog import Catalog, disk
-from ticklake.conversion import ConversionCounts, Note
+from ticklake.conversion.quality import ConversionCounts, Note
 from ticklake.errors import MissingDataError
 from ticklake.fetching.badrows import BadRows, OnBadRow
-from ticklake.fetching.jobs import Crew
 from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import (
     FetchProgress,
@@ -26,12 +25,14 @@ from ticklake.fetching.model import (
     WindowReport,
     WindowStatus,
 )
-from ticklake.fetching.parts import cut
-from ticklake.fetching.pieces import Published
 from ticklake.fetching.planning import FetchPlan, Resolved, UnitPlan, plan_resolved, plan_unit, resolve_all
-from ticklake.fetching.reading import Outcome, Reader, bytes_per_row
-from ticklake.lake import Lake, Scan
+from ticklake.lake.lazy import AnyLake, opened
 from ticklake.types import CatalogType, Window
+
+if TYPE_CHECKING:
+    from ticklake.fetching.pieces import Published
+    from ticklake.fetching.reading import Outcome
+    from ticklake.lake import Scan
 
 __all__ = ["fetch"]
 
@@ -55,7 +56,7 @@ type _Place = tuple[CatalogType, str]
 
 
 def fetch(
-    lake: Lake,
+    lake: AnyLake,
     catalog: Catalog,
     requests: Iterable[FetchRequest],
     *,
@@ -143,7 +144,7 @@ def fetch(
 
 @contextmanager
 def _planned(
-    lake: Lake,
+    lake: AnyLake,
     catalog: Catalog,
     resolved: list[Resolved],
     *,
@@ -264,6 +265,8 @@ class _Reading:
 
     def joined(self) -> Outcome:
         """Return what came of the parts; a row group that two of them read counts once."""
+        from ticklake.fetching.reading import Outcome
+
         whole = Outcome.of(self.outcomes)
         again = self.rows - self.scan.plan().rows
         whole.counts.read -= again
@@ -291,6 +294,10 @@ def _under_way(plans: Sequence[UnitPlan], jobs: int) -> list[_Unit]:
         for plan in plans
         for scan in plan.scans
     ]
+    if not reads:
+        return [_Unit(plan, []) for plan in plans]
+    from ticklake.fetching.parts import cut
+
     windows = iter(cut(reads, jobs))
     return [
         _Unit(plan, [_Reading(scan, _parts(scan, next(windows))) for scan in plan.scans]) for plan in plans
@@ -305,7 +312,7 @@ def _parts(scan: Scan, windows: Sequence[Window]) -> list[Scan]:
 class _Run:
     """One fetch under way, and what came of it so far."""
 
-    lake: Lake
+    lake: AnyLake
     catalog: Catalog
     on_hole: OnHole
     keep: Keep
@@ -351,10 +358,26 @@ class _Run:
     def fetch_units(self, plans: Sequence[UnitPlan], jobs: int, meter: _Meter, locks: WriteLocks) -> None:
         """Read and write what requests lack, side by side."""
         units = _under_way([self._up_to_date(plan) for plan in plans], jobs)
+        self.written |= {unit.plan.place for unit in units if unit.readings}
+        for unit in units:
+            if unit.is_done:
+                locks.done(unit.plan.place)
+        unreported = deque(units)
+        self._report_done(unreported)
+        if unreported:
+            self._read(units, unreported, jobs, meter, locks)
+
+    def _read(
+        self, units: Sequence[_Unit], unreported: deque[_Unit], jobs: int, meter: _Meter, locks: WriteLocks
+    ) -> None:
+        # Not above: a run that finds all in the catalog imports none of what reads and converts.
+        from ticklake.fetching.jobs import Crew
+        from ticklake.fetching.reading import Reader, bytes_per_row
+
         jobs = max(1, min(jobs, sum(len(reading.parts) for unit in units for reading in unit.readings)))
         crew = Crew(jobs)
         reader = Reader(
-            self.lake,
+            opened(self.lake),
             self.catalog,
             self.bad_rows,
             keep=self.keep,
@@ -374,12 +397,6 @@ class _Run:
             for reading in unit.readings
             for number, part in enumerate(reading.parts)
         )
-        self.written |= {unit.plan.place for unit in units if unit.readings}
-        for unit in units:
-            if unit.is_done:
-                locks.done(unit.plan.place)
-        unreported = deque(units)
-        self._report_done(unreported)
         with closing(crew.do(todo)) as results:
             for (unit, reading, number), outcome in results:
                 if number is None:
@@ -419,15 +436,17 @@ class _Run:
                 unit.plan.definitions.save(self.catalog)
             for warning in unit.plan.warnings:
                 self.warn(warning)
-            outcome = Outcome.of(reading.outcome for reading in unit.readings if reading.outcome is not None)
-            for warning in outcome.warnings:
-                self.warn(warning)
-            self.counts += outcome.counts
-            self.bad_rows.add(
-                {file.path: file.provenance for file in outcome.published}, read_by=outcome.readers
-            )
-            self.windows += outcome.holes
-            self._report(unit.plan, outcome.published)
+            outcomes = [reading.outcome for reading in unit.readings if reading.outcome is not None]
+            for outcome in outcomes:
+                self._take_in(outcome)
+            self._report(unit.plan, [file for outcome in outcomes for file in outcome.published])
+
+    def _take_in(self, outcome: Outcome) -> None:
+        for warning in outcome.warnings:
+            self.warn(warning)
+        self.counts += outcome.counts
+        self.bad_rows.add({file.path: file.provenance for file in outcome.published}, read_by=outcome.readers)
+        self.windows += outcome.holes
 
     def _report(self, unit: UnitPlan, published: Iterable[Published]) -> None:
         windows = [window for window in unit.windows if window.status is not WindowStatus.PLANNED]

@@ -14,12 +14,14 @@ from ticklake.errors import ConfigError, NotListedError, ObjectNotFoundError
 from ticklake.fetching.jobs import in_order
 from ticklake.fetching.model import FetchRequest
 from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save, spec_of
-from ticklake.lake import Lake, SourceObject
+from ticklake.lake.lazy import AnyLake
 from ticklake.types import InstrumentKey, InstrumentSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from nautilus_trader.model import CryptoPerpetual, CurrencyPair
+
+    from ticklake.lake import SourceObject
 
     type Instrument = CryptoPerpetual | CurrencyPair
 
@@ -71,7 +73,7 @@ type _Lists = Mapping[dt.date, tuple[pa.Table, SourceObject] | ObjectNotFoundErr
 
 
 def resolve(
-    lake: Lake, catalog: Catalog, requests: Sequence[FetchRequest], *, refresh: bool, offline: bool
+    lake: AnyLake, catalog: Catalog, requests: Sequence[FetchRequest], *, refresh: bool, offline: bool
 ) -> list[Definitions | None]:
     """Return the definitions of each request's instrument: from the config, else the catalog, else the lake.
 
@@ -112,7 +114,7 @@ def resolve(
     ]
 
 
-def _read_lists(lake: Lake, days: Collection[dt.date]) -> _Lists:
+def _read_lists(lake: AnyLake, days: Collection[dt.date]) -> _Lists:
     def read(day: dt.date) -> tuple[pa.Table, SourceObject] | ObjectNotFoundError:
         try:
             return lake.instruments(day)

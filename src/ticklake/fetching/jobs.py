@@ -10,8 +10,6 @@ from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ticklake.lake.loop import TICK, Stop, Stopped
-
 __all__ = ["Crew", "in_order"]
 
 
@@ -51,6 +49,8 @@ class Crew:
                 key, work = todo.popleft()
                 yield key, work()
             return
+        from ticklake.lake.loop import Stop  # takes time to import, as asyncio does
+
         stop = Stop()
         running: dict[Future[T], K] = {}
         with ThreadPoolExecutor(self._workers, thread_name_prefix="ticklake-job") as pool:
@@ -73,6 +73,8 @@ class Crew:
                 stop.stop()
 
     def _next(self) -> Future[Any] | Callable[[], object]:
+        from ticklake.lake.loop import TICK
+
         # Without an end, an interrupt that comes just before would not wake it.
         while True:
             try:
@@ -82,6 +84,8 @@ class Crew:
 
 
 def _first_error(running: Iterable[Future[Any]]) -> BaseException:
+    from ticklake.lake.loop import Stopped
+
     futures = list(running)
     wait_for(futures)
     errors = (error for future in futures if (error := future.exception()) is not None)

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any, Literal, TypedDict
 
 from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
-from ticklake.conversion.dialects import declaration
 from ticklake.display import card, format_bytes, table
 from ticklake.types import (
     BookAs,
@@ -75,7 +74,7 @@ class FetchRequest:
             "window": Window.of(self.window),
             "book_as": BookAs(self.book_as),
             "definition": _definition(self.definition),
-            "dialect": declaration(self.dialect),
+            "dialect": _dialect(self.dialect),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -96,6 +95,14 @@ def _definition(
     raise TypeError(
         f"{definition!r} is not a definition; give an InstrumentDefinition or a mapping of its keys"
     )
+
+
+def _dialect(dialect: DialectConfig | Mapping[str, Any] | None) -> DialectConfig | None:
+    if dialect is None:  # as nearly always; what knows dialects takes time to import
+        return None
+    from ticklake.conversion.dialects import declaration
+
+    return declaration(dialect)
 
 
 def requests_of(config: RunConfig) -> tuple[FetchRequest, ...]:

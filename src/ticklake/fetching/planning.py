@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ticklake.catalog import Catalog, CatalogFile, Provenance
 from ticklake.config import DialectConfig
@@ -15,8 +16,11 @@ from ticklake.errors import ConfigError, NotCachedError
 from ticklake.fetching.instruments import ASKED_AT_ONCE, Definitions, resolve
 from ticklake.fetching.jobs import in_order
 from ticklake.fetching.model import FetchRequest, Keep, Piece, WindowReport, WindowStatus
-from ticklake.lake import Lake, Scan, ScanPlan
+from ticklake.lake.lazy import AnyLake
 from ticklake.types import CatalogType, InstrumentKey, InstrumentSpec, Window, merge_windows, subtract_windows
+
+if TYPE_CHECKING:
+    from ticklake.lake import Scan, ScanPlan
 
 __all__ = ["FetchPlan", "Resolved", "UnitPlan", "plan_fetch", "plan_resolved", "plan_unit", "resolve_all"]
 
@@ -184,7 +188,7 @@ class FetchPlan:
 
 
 def plan_fetch(
-    lake: Lake,
+    lake: AnyLake,
     catalog: Catalog,
     requests: Iterable[FetchRequest],
     *,
@@ -221,7 +225,7 @@ def plan_fetch(
 
 
 def resolve_all(
-    lake: Lake, catalog: Catalog, requests: Iterable[FetchRequest], *, refresh: bool, offline: bool
+    lake: AnyLake, catalog: Catalog, requests: Iterable[FetchRequest], *, refresh: bool, offline: bool
 ) -> list[Resolved]:
     """Return the requests with the instruments that they mean; offline, check that all is there.
 
@@ -244,7 +248,7 @@ def resolve_all(
 
 
 def plan_resolved(
-    lake: Lake, catalog: Catalog, resolved: Iterable[Resolved], *, refresh: bool, keep: Keep
+    lake: AnyLake, catalog: Catalog, resolved: Iterable[Resolved], *, refresh: bool, keep: Keep
 ) -> FetchPlan:
     """Return what a fetch would read for requests whose instruments are known.
 
@@ -268,8 +272,13 @@ def plan_resolved(
                 coming += [piece.window for piece in unit.pieces]
         return units
 
-    with lake.one_look():
-        planned = in_order((partial(plan, wanted) for wanted in places.values()), ASKED_AT_ONCE)
+    asked = [(*place, request.window) for place, wanted in places.items() for _, (request, _) in wanted]
+    # Where nothing is to be read, the lake is not opened, and there is nothing to wait for.
+    reads = refresh or any(catalog.missing(*each) for each in asked)
+    with lake.one_look() if reads else nullcontext():
+        planned = in_order(
+            (partial(plan, wanted) for wanted in places.values()), ASKED_AT_ONCE if reads else 1
+        )
     numbered = sorted((found for units in planned for found in units), key=lambda found: found[0])
     return FetchPlan(tuple(unit for _, unit in numbered))
 
@@ -308,7 +317,7 @@ def _require_cached(catalog: Catalog, found: Iterable[tuple[FetchRequest, Defini
 
 
 def plan_unit(
-    lake: Lake,
+    lake: AnyLake,
     catalog: Catalog,
     request: FetchRequest,
     definitions: Definitions,
@@ -423,5 +432,5 @@ def _not_refreshed(file: CatalogFile, absent: Sequence[Window]) -> str:
     return f"{file.path} was not refreshed: the lake has no file of {days}, into which it reaches"
 
 
-def _scan(lake: Lake, request: FetchRequest, window: Window) -> Scan:
+def _scan(lake: AnyLake, request: FetchRequest, window: Window) -> Scan:
     return lake.scan(request.key, request.data_type, window, dialect=request.dialect)

@@ -14,7 +14,6 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ticklake.catalog.provenance import Source
 from ticklake.catalog.schema import DECIMAL_SCALE, PRICE_MAX, SIZE_MAX
@@ -52,6 +51,8 @@ def find(table: pa.Table, key: InstrumentKey) -> Mapping[str, Any]:
         NotListedError: No row matches (the nearest keys are named).
         ConfigError: Rows that differ match.
     """
+    import pyarrow.compute as pc  # takes time, and the catalog's definitions need no list
+
     missing = [name for name in _REQUIRED if name not in table.column_names]
     if missing:
         raise SourceSchemaError(
@@ -79,6 +80,8 @@ def find(table: pa.Table, key: InstrumentKey) -> Mapping[str, Any]:
 
 
 def _near(table: pa.Table, key: InstrumentKey) -> str:
+    import pyarrow.compute as pc
+
     keys = table.column("instrument_key").drop_null()
     akin = keys.filter(pc.match_substring(keys, key.symbol.split("-")[0], ignore_case=True))
     candidates = (akin if len(akin) else keys).slice(0, 2_000).to_pylist()

@@ -33,10 +33,10 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         comparison: What is compared.
         path: The file to write; an existing one is replaced.
     """
-    path.write_text(_page(comparison), encoding="utf-8")
+    path.write_bytes(_page(comparison))
 
 
-def _page(comparison: Comparison) -> str:
+def _page(comparison: Comparison) -> bytes:
     charts = list(_overlays(comparison))
     sections = [
         _header(comparison),

@@ -45,10 +45,10 @@ def write_coverage(survey: Survey, catalog: str, path: Path) -> None:
         catalog: What the catalog is called.
         path: The file to write; an existing one is replaced.
     """
-    path.write_text(_page(survey, catalog), encoding="utf-8")
+    path.write_bytes(_page(survey, catalog))
 
 
-def _page(survey: Survey, catalog: str) -> str:
+def _page(survey: Survey, catalog: str) -> bytes:
     kinds = itertools.groupby(survey.rows, key=lambda row: row.catalog_type)
     window = survey.window
     maps = [_kind(kind.value, list(rows), window) for kind, rows in kinds] if window is not None else []

@@ -26,8 +26,8 @@ def document(
     tables: Mapping[str, Any] | None = None,
     *,
     css: str = "",
-) -> str:
-    """Return a page as HTML text.
+) -> bytes:
+    """Return a page as HTML, encoded in UTF-8.
 
     Args:
         title: Of the window; text.
@@ -36,7 +36,7 @@ def document(
         tables: What the page's script searches and sorts, see `tables.data_table`, by name.
         css: A style sheet on top of that of all pages.
     """
-    return "\n".join(
+    page = "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -46,18 +46,20 @@ def document(
             f"<style>{resource('page.css')}{css}</style></head><body><main>",
             *parts,
             "</main>",
-            *(_script(charts, tables or {}) if charts or tables else ()),
-            "</body></html>",
         ]
     )
+    script = _script(charts, tables or {}) if charts or tables else b""
+    return b"".join([page.encode(), script, b"\n</body></html>"])
 
 
-def _script(charts: Sequence[Chart], tables: Mapping[str, Any]) -> Iterable[str]:
+def _script(charts: Sequence[Chart], tables: Mapping[str, Any]) -> bytes:
     data = {"charts": [chart.spec() for chart in charts], "tables": tables}
-    # What `plotly.offline.get_plotlyjs` returns, whose import takes longer than all of the report.
-    plotly = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    yield f'<script type="application/json" id="page-data">{_json(data)}</script>'
-    yield f"<script>{plotly}</script><script>{resource('page.js')}</script>"
+    # What `plotly.offline.get_plotlyjs` returns, whose import takes longer than all of the report. It is as
+    # bytes what it is as text, and only takes longer to decode and to encode than to write.
+    plotly = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    before = f'\n<script type="application/json" id="page-data">{_json(data)}</script>\n<script>'
+    after = f"</script><script>{resource('page.js')}</script>"
+    return b"".join([before.encode(), plotly, after.encode()])
 
 
 def resource(name: str) -> str:

@@ -40,10 +40,10 @@ def write_report(run: RunLike, path: Path) -> None:
         run: The run; a `ticklake.Run` or anything shaped like it.
         path: The file to write; an existing one is replaced.
     """
-    path.write_text(_page(run), encoding="utf-8")
+    path.write_bytes(_page(run))
 
 
-def _page(run: RunLike) -> str:
+def _page(run: RunLike) -> bytes:
     drawn = charts(run)
     tables = {name: _table(name, getattr(run, name)) for name in _COLUMNS}
     parts = [
@@ -325,12 +325,18 @@ def _completeness(run: RunLike) -> str:
 
 def _latencies(latency: pa.Table) -> dict[str, str]:
     """Return the range of the feed latency by instrument and type, spelled."""
-    sums = latency.group_by(["instrument_id", "data_type"]).aggregate([("min_ns", "min"), ("max_ns", "max")])
+    # Not `group_by`, for which pyarrow imports its dataset module.
+    ranges: dict[str, tuple[int, int]] = {}
+    columns = (latency[name].to_pylist() for name in ("instrument_id", "data_type", "min_ns", "max_ns"))
+    for instrument, kind, low, high in zip(*columns, strict=True):
+        name = f"{instrument} {kind}"
+        least, most = ranges.get(name, (low, high))
+        ranges[name] = min(least, low), max(most, high)
     return {
-        f"{row['instrument_id']} {row['data_type']}": "no receive time"
-        if row["min_ns_min"] == row["max_ns_max"] == 0
-        else f"{number(row['min_ns_min'] / 1e6, digits=3)} to {number(row['max_ns_max'] / 1e6, digits=3)} ms"
-        for row in sums.to_pylist()
+        name: "no receive time"
+        if low == high == 0
+        else f"{number(low / 1e6, digits=3)} to {number(high / 1e6, digits=3)} ms"
+        for name, (low, high) in ranges.items()
     }
 
 

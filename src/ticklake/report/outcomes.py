@@ -166,8 +166,12 @@ def trade_charts(run: RunLike) -> Iterator[Chart]:
 
 
 def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
-    sums = positions.group_by("instrument_id").aggregate([("realized_pnl", "sum")]).to_pylist()
-    rows = sorted((float(row["realized_pnl_sum"] or 0), row["instrument_id"]) for row in sums)
+    # Not `group_by`, for which pyarrow imports its dataset module.
+    sums: dict[str, Decimal] = {}
+    columns = (positions[name].to_pylist() for name in ("instrument_id", "realized_pnl"))
+    for name, pnl in zip(*columns, strict=True):
+        sums[name] = sums.get(name, Decimal(0)) + (pnl or 0)
+    rows = sorted((float(pnl), name) for name, pnl in sums.items())
     unit, values = escape(currency), [value for value, _ in rows]
     bars = {
         "type": "bar",
