@@ -32,7 +32,7 @@ def run(scale: Scale, folder: Path) -> Result:
         server.take(_LATENCY)
         samples = in_turns(
             [
-                Route(name, "benchmarks.jobs:fetch_units", {"url": server.new_name(), "jobs": jobs})
+                Route(name, "benchmarks.jobs:fetch_units", {"url": server.new_url(), "jobs": jobs})
                 for name, jobs in names.items()
             ],
             scale.rounds,

@@ -99,16 +99,21 @@ def datafusion_sql(url: str) -> Read:
     from datafusion import SessionContext
     from datafusion.object_store import AmazonS3
 
-    # Its http store refuses plain http, so the server is an S3 to it; the requests are the same.
     server, bucket, path = url.rsplit("/", 2)
-    store = AmazonS3(
-        bucket, "us-east-1", access_key_id="-", secret_access_key="-", endpoint=server, allow_http=True
-    )
     found = list[SessionContext]()
 
     def read(start: int, end: int) -> int:
         if not found:
             context = SessionContext()
+            # Its http store refuses plain http, so the server is an S3 to it; the requests are the same.
+            store = AmazonS3(
+                bucket,
+                "us-east-1",
+                access_key_id="-",
+                secret_access_key="-",
+                endpoint=server,
+                allow_http=True,
+            )
             context.register_object_store("s3://", store, bucket)
             context.register_parquet("ticks", f"s3://{bucket}/{path}/{FILE}")
             found.append(context)

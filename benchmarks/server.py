@@ -1,11 +1,11 @@
 """A web server of a folder that answers late, and counts: `python -m benchmarks.server FOLDER`.
 
 It stands in for a bucket: HTTP/1.1 with kept connections, single ranges, ETags and If-Match. Each answer
-begins a given time after its request. The first segment of a path is ignored, so that a file has many names:
-nothing that a client keeps of one makes another quicker.
+begins a given time after its request. The folder has as many URLs as are asked for, each on its own port and
+under its own name: nothing that a client keeps of one makes another quicker, be it of a file or of a server.
 
-Prints its URL. After that each line on stdin is the latency in milliseconds from then on. It is answered with
-the counts since the last such line, once nothing is under way.
+Each line on stdin is JSON and answered by a line of JSON: `"new"` by another URL; a number, which is the
+latency in milliseconds from then on, by the counts since the last such line, once nothing is under way.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 from urllib.parse import unquote
 
 from benchmarks.child import answers
@@ -57,22 +58,22 @@ class Counts:
 class Server:
     """The server's process, from outside."""
 
-    def __init__(self, process: Popen[str], url: str) -> None:
+    def __init__(self, process: Popen[str]) -> None:
         self._process = process
-        self._url = url
-        self._names = 0
 
-    def new_name(self) -> str:
-        """Return a URL of the folder that was never used before."""
-        self._names += 1
-        return f"{self._url}/{self._names}"
+    def new_url(self) -> str:
+        """Return a URL of the folder that was never used before, on a port that was not either."""
+        return str(self._ask("new"))
 
     def take(self, latency: int = 0) -> Counts:
         """Return the counts since the last call and set the latency (ms) of what follows."""
+        return Counts(**self._ask(latency))
+
+    def _ask(self, message: str | int) -> Any:
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the server was started without pipes")
-        print(latency, file=self._process.stdin, flush=True)
-        return Counts(**json.loads(self._process.stdout.readline()))
+        print(json.dumps(message), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def serving(folder: Path) -> Iterator[Server]:
     """Serve a folder from a process of its own."""
     with spawn("benchmarks.server", str(folder)) as process:
         try:
-            yield Server(process, json.loads(process.stdout.readline() if process.stdout else ""))
+            yield Server(process)
         finally:
             process.kill()
 
@@ -120,7 +121,14 @@ class _Service:
                 self._under_way -= 1
                 self._lock.notify_all()
 
-    def accept(self, listener: socket.socket) -> None:
+    def listen(self) -> str:
+        """Begin to serve another URL, and return it."""
+        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        return f"http://127.0.0.1:{port}/{port}"
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             connection, _ = listener.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -195,13 +203,14 @@ def main() -> None:
     """Serve until stdin ends."""
     out = answers()
     service = _Service(Path(sys.argv[1]))
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        threading.Thread(target=service.accept, args=(listener,), daemon=True).start()
-        print(json.dumps(f"http://127.0.0.1:{listener.getsockname()[1]}"), file=out)
-        for line in sys.stdin:
-            service.latency = int(line) / 1_000
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message == "new":
+            print(json.dumps(service.listen()), file=out)
+        else:
+            service.latency = message / 1_000
             print(json.dumps(asdict(service.take())), file=out)
-        os._exit(0)
+    os._exit(0)
 
 
 if __name__ == "__main__":

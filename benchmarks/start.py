@@ -35,7 +35,7 @@ def run(scale: Scale, folder: Path) -> Result:
     make_lake(folder / "lake", trades=scale.trades)
     with serving(folder) as server:
         server.take(_LATENCY)
-        runs = _Runs(folder, f"{server.new_name()}/lake")
+        runs = _Runs(folder, f"{server.new_url()}/lake")
         runs.ticklake(_DAY, runs.catalog)  # what the warm ones find
         day = _in_turns(
             {

@@ -137,7 +137,7 @@ def _measure(
         reader = readers[route.name]
         for step, spans in steps.items():
             if step != _LATER:
-                reader.open(f"{server.new_name()}/{_FOLDERS[shape]}")
+                reader.open(f"{server.new_url()}/{_FOLDERS[shape]}")
             server.take(latency)
             answers = [reader.read(*span) for span in spans]
             figures = {figure: sum(answer[figure] for answer in answers) for figure in ("seconds", "rows")}
@@ -152,7 +152,7 @@ def _over_days(server: Server, reader: Reader, rounds: int) -> Samples:
     """Return what a window that begins on the first of several days and ends on the last costs."""
     samples = Samples([TICKLAKE])
     for _ in range(rounds):
-        reader.open(f"{server.new_name()}/days")
+        reader.open(f"{server.new_url()}/days")
         server.take(_DAYS_LATENCY)
         figures = reader.read(_piece(22)[0], _piece(24 * (_DAYS - 1) + 2)[0])
         samples.add(TICKLAKE, figures | asdict(server.take()))
@@ -170,7 +170,7 @@ def _warm_up(server: Server, readers: dict[str, Reader]) -> None:
     server.take()
     for reader in readers.values():
         for folder in _FOLDERS.values():
-            reader.open(f"{server.new_name()}/{folder}")
+            reader.open(f"{server.new_url()}/{folder}")
             reader.read(*_piece(12))
 
 

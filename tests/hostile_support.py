@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from lake_support import DAY, DAY_START, PERP, SECOND, tick_path, trades
 from ticklake.conversion import convert
 from ticklake.errors import ConversionError, CorruptObjectError
-from ticklake.lake import Lake
+from ticklake.lake import Lake, reader
 from ticklake.types import InstrumentSpec, Window
 
 MEGABYTE = 1024 * 1024
@@ -187,6 +188,7 @@ def replace_chunk(data: bytes, meta: Value, chunk: bytes) -> bytes:
 TABLE = trades([DAY_START + 3_600 * SECOND + n * SECOND // 10 for n in range(2_000)])
 SPEC = InstrumentSpec("BTCUSDT-PERP.BINANCE", price_precision=8, size_precision=8)
 DAY_WINDOW = Window.of_day(DAY)
+PART = Window(DAY_START + 3_650 * SECOND, DAY_START + 3_680 * SECOND)
 
 
 def written(table: pa.Table = TABLE, **options: object) -> bytes:
@@ -373,6 +375,10 @@ def read(hostile: Hostile, folder: Path) -> str:
             table, _ = lake.instruments(DAY)
         else:
             table = lake.scan(PERP, kind, DAY_WINDOW).to_table(on_hole="skip")
+            # A part of it, of columns side by side, and of pages with the times in shares.
+            for share in (reader.SHARE, 1):
+                with patch.object(reader, "SHARE", share):
+                    lake.scan(PERP, kind, PART).to_table(on_hole="skip").validate(full=True)
         table.validate(full=True)
         outcome = f"{table.num_rows} rows"
     except (CorruptObjectError, ConversionError) as exc:

@@ -209,12 +209,12 @@ def get(url: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict
 )
 def test_the_server_answers_ranges(server: Server, wanted: str, status: int, body: Any) -> None:
     server.take()
-    assert get(f"{server.new_name()}/file", Range=wanted)[:2] == (status, bytes(body))
+    assert get(f"{server.new_url()}/file", Range=wanted)[:2] == (status, bytes(body))
     assert server.take() == Counts(requests=1, bytes=len(body), connections=1, trips=1)
 
 
 def test_the_server_knows_versions_and_counts_no_body_of_a_head(server: Server) -> None:
-    url = f"{server.new_name()}/file"
+    url = f"{server.new_url()}/file"
     status, body, headers = get(url, "HEAD")
     assert (status, body, headers["Content-Length"]) == (200, b"", "100")
     assert get(url, If_Match=headers["ETag"])[0] == 200
@@ -226,5 +226,5 @@ def test_the_server_knows_versions_and_counts_no_body_of_a_head(server: Server) 
 def test_the_server_answers_late(server: Server) -> None:
     server.take(latency=50)
     began = time.monotonic()
-    get(f"{server.new_name()}/file")
+    get(f"{server.new_url()}/file")
     assert time.monotonic() - began >= 0.05

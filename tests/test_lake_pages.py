@@ -26,7 +26,7 @@ from ticklake.catalog import Catalog, read_provenance
 from ticklake.config import StorageConfig
 from ticklake.errors import CorruptObjectError
 from ticklake.fetching import fetch
-from ticklake.lake import Lake, scan
+from ticklake.lake import Lake, reader, scan
 from ticklake.lake.reader import FOOTER_GUESS
 from ticklake.parquet.structure import Structure
 from ticklake.types import Window
@@ -54,7 +54,7 @@ TIMES = st.lists(st.integers(0, 86_399), min_size=1, max_size=150)
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[pa.Table, bytes]:
-    """Return a file with a page index, and what is in it."""
+    """Return a file, mostly with a page index, and what is in it."""
     seconds = draw(TIMES)
     if draw(st.booleans()):
         seconds = sorted(seconds)
@@ -84,7 +84,7 @@ def files(draw: st.DrawFn) -> tuple[pa.Table, bytes]:
     data = parquet(
         table,
         rows_per_group=draw(st.integers(1, 150)),
-        write_page_index=True,
+        write_page_index=draw(st.sampled_from([True, True, False])),
         data_page_size=draw(st.integers(1, 300)),
         write_batch_size=draw(st.integers(1, 20)),
         use_dictionary=draw(st.sampled_from([True, False, ["trade_id"]])),
@@ -104,15 +104,23 @@ def by_polars(data: bytes, window: Window) -> list[tuple[Any, ...]]:
     return found.select(VALUES).rows()
 
 
-@given(files(), st.integers(0, 86_399), st.integers(1, 40_000), st.sampled_from([1, scan.MAX_GAP]))
+@given(
+    files(),
+    st.integers(0, 86_399),
+    st.integers(1, 40_000),
+    st.sampled_from([1, scan.MAX_GAP]),
+    st.sampled_from([1, 50, reader.SHARE]),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_rows_are_those_of_the_whole_file(
-    tmp_path: Path, file: tuple[pa.Table, bytes], start: int, length: int, max_gap: int
+    tmp_path: Path, file: tuple[pa.Table, bytes], start: int, length: int, max_gap: int, share: int
 ) -> None:
     table, data = file
     window = Window(DAY_START + start * SECOND, DAY_START + min(start + length, 86_400) * SECOND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "MAX_GAP", max_gap)
+        patch.setattr(reader, "SHARE", share)
+        patch.setattr(reader, "DECODERS", 3)
         found = put(tmp_path, data).scan(PERP, "trades", window)
         plan, got = found.plan(), found.to_table()
         batches = list(found.batches())

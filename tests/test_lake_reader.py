@@ -338,6 +338,15 @@ class TestSparseFile:
             with pytest.raises(OSError, match="were not fetched"):
                 read(start, size)
 
+    def test_who_reads_side_by_side_has_a_position_of_its_own(self) -> None:
+        version = ObjectVersion("x", None, 100, dt.datetime.now(dt.UTC))
+        pieces = [Fetched(memoryview(bytes(range(50))), ByteRange(0, 50), version)]
+        file = SparseFile(100, pieces)
+        one, other = file.source(), file.source()
+        one.seek(10)
+        assert bytes(other.read(2)) == b"\x00\x01"
+        assert bytes(one.read(2)) == b"\x0a\x0b"
+
 
 class TestReadingAhead:
     def test_batches_come_in_order_with_positions_and_watermarks(self, server: RangeServer) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Buffer, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -33,7 +35,7 @@ from ticklake.parquet.structure import (
 )
 from ticklake.types import ByteRange
 
-__all__ = ["SparseFile", "decode", "decode_rows", "pages_of"]
+__all__ = ["SparseFile", "column_decoders", "decode", "pages_of", "row_decoders"]
 
 _WIDTH = 8  # bytes in memory of a value that has no length of its own; text comes on top
 
@@ -91,12 +93,24 @@ class SparseFile(io.RawIOBase):
         self._position = wanted.end
         return self.view(wanted)
 
+    def source(self) -> SparseFile | pa.BufferReader:
+        """Return what pyarrow is to read, with a position of its own, so that several threads may read.
+
+        Where all bytes are there it needs no Python for that.
+        """
+        if len(self._pieces) == 1 and self._pieces[0].range == ByteRange(0, self._size):
+            return pa.BufferReader(self._pieces[0].data)
+        return SparseFile(self._size, self._pieces)
+
     def view(self, wanted: ByteRange) -> Buffer:
         """Return the bytes of a range, wherever the file's position is.
 
         Raises:
             OSError: Some are not there.
         """
+        for piece in self._pieces:
+            if piece.range.covers(wanted):
+                return piece.data[wanted.start - piece.range.start : wanted.end - piece.range.start]
         parts: list[memoryview] = []
         position = wanted.start
         for piece in self._pieces:
@@ -106,7 +120,7 @@ class SparseFile(io.RawIOBase):
                 position += parts[-1].nbytes
         if position < wanted.end:
             raise OSError(f"bytes {position} to {wanted.end} were not fetched")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
 
 def decode(
@@ -127,7 +141,26 @@ def decode(
     return _decode(file, metadata, group, index, None if columns is None else list(columns), index)
 
 
-def decode_rows(
+def column_decoders(
+    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, columns: Sequence[str]
+) -> list[Callable[[], pa.Table]]:
+    """Return what decodes one column of a row group each, in whatever thread, the largest first.
+
+    Args and errors are those of `decode`. No column is nested.
+    """
+    numbers = {metadata.schema.column(number).path: number for number in range(len(metadata.schema))}
+    budget = _Budget(index)
+
+    def decoded(name: str) -> pa.Table:
+        table = _decode(file, metadata, group, index, [name], index)
+        budget.take(table.nbytes)
+        return table
+
+    largest_first = sorted(columns, key=lambda name: -group.chunk(numbers[name]).uncompressed)
+    return [partial(decoded, name) for name in largest_first]
+
+
+def row_decoders(
     file: SparseFile,
     structure: Structure,
     index: int,
@@ -135,8 +168,8 @@ def decode_rows(
     rows: range,
     *,
     by_index: bool,
-) -> pa.Table:
-    """Return columns of some rows of a row group.
+) -> list[Callable[[], pa.Table]]:
+    """Prepare to decode columns of some rows of a row group.
 
     Args:
         file: The file, with all bytes of those pages and of the dictionaries before them.
@@ -146,32 +179,52 @@ def decode_rows(
         rows: Positions in the row group.
         by_index: Whether the pages are known from a page index, and to be held against what they say.
 
+    Returns:
+        What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.
+
     Raises:
         CorruptObjectError: They cannot be decoded, are not what footer or page index say, or are beyond a
             limit.
     """
-    group = structure.row_groups[index]
     spans: dict[tuple[int, int], list[int]] = {}
     for column, mine in pages.items():
         spans.setdefault((mine[0].first_row, mine[-1].end_row), []).append(column)
-    found: dict[str, pa.ChunkedArray] = {}
-    size = 0
-    for (start, end), columns in spans.items():
-        try:
-            small = _SmallFile.of(file, structure, group, {column: pages[column] for column in columns})
-        except OSError as exc:
-            raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
-        if by_index:
-            small.check({column: pages[column] for column in columns})
-        table = small.decode(columns, index)
-        size += table.nbytes
-        if size > MAX_ROW_GROUP_BYTES:
-            raise too_large(index, size)
+    sets = [{column: pages[column] for column in columns} for columns in spans.values()]
+    try:
+        small = _SmallFile.of(file, structure, structure.row_groups[index], sets)
+    except OSError as exc:
+        raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
+    if by_index:
+        small.check(sets)
+    budget = _Budget(index)
+
+    def decoded(number: int, start: int, end: int, columns: Sequence[int]) -> pa.Table:
+        table = small.decode(number, columns, index)
+        budget.take(table.nbytes)
         if table.num_rows != end - start:
             raise CorruptObjectError(f"row group {index} has other rows in its pages than they say")
-        table = table.slice(rows.start - start, len(rows))
-        found |= zip(table.column_names, table.columns, strict=True)
-    return pa.table(found)
+        return table.slice(rows.start - start, len(rows))
+
+    return [
+        partial(decoded, number, start, end, columns)
+        for number, ((start, end), columns) in enumerate(spans.items())
+    ]
+
+
+class _Budget:
+    """Holds what is decoded of a row group, side by side, against the limit."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._lock = threading.Lock()
+        self._size = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes in memory."""
+        with self._lock:
+            self._size += size
+            if self._size > MAX_ROW_GROUP_BYTES:
+                raise too_large(self._index, self._size)
 
 
 def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]:
@@ -188,58 +241,78 @@ def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]
     found: list[Page] = []
     row, position = 0, chunk.first_page
     for page in page_headers(chunk, lambda wanted: bytes(file.view(wanted))):
-        if page.is_dictionary and page.range == ByteRange(chunk.range.start, chunk.first_page):
+        if page.is_dictionary and (page.start, page.end) == (chunk.range.start, chunk.first_page):
             continue
-        if page.range.start != position or page.values <= 0:
+        if page.start != position or page.values <= 0:
             return ()
-        found.append(Page(page.range, row, page.values))
-        row, position = row + page.values, page.range.end
+        found.append(Page(ByteRange(page.start, page.end), row, page.values, page.needs_dictionary))
+        row, position = row + page.values, page.end
     return tuple(found) if row == group.rows else ()
 
 
 @dataclass(frozen=True, slots=True)
 class _SmallFile:
-    """A file of one row group, made of pages of another file; columns without pages have no bytes."""
+    """A file made of pages of a row group of another file; columns without pages have no bytes.
+
+    It has a row group for each set of columns whose pages have the same rows, and no end: its footer is at
+    hand.
+    """
 
     file: SparseFile
     metadata: pq.FileMetaData
-    group: RowGroup
+    groups: tuple[RowGroup, ...]
 
     @classmethod
     def of(
-        cls, file: SparseFile, structure: Structure, group: RowGroup, pages: Mapping[int, Sequence[Page]]
+        cls,
+        file: SparseFile,
+        structure: Structure,
+        group: RowGroup,
+        sets: Sequence[Mapping[int, Sequence[Page]]],
     ) -> _SmallFile:
-        excerpts: dict[int, Excerpt] = {}
-        pieces: list[_Piece] = []
-        position = len(MAGIC)
-        rows = 0
-        for column, mine in pages.items():
-            chunk, start = group.chunk(column), position
-            rows = mine[-1].end_row - mine[0].first_row
-            dictionary = ByteRange(chunk.range.start, chunk.first_page)
-            for wanted in (dictionary, ByteRange(mine[0].range.start, mine[-1].range.end)):
-                if wanted.length:
-                    end = position + wanted.length
-                    pieces.append(_Piece(memoryview(file.view(wanted)), ByteRange(position, end)))
-                    position = end
-            excerpts[column] = Excerpt(chunk, ByteRange(start, position), start + dictionary.length)
-        made = footer_of(structure.encoded, group.columns, excerpts, rows)
-        tail = made + len(made).to_bytes(4, "little") + MAGIC
-        end = position + len(tail)
-        pieces.append(_Piece(memoryview(tail), ByteRange(position, end)))
-        return cls(SparseFile(end, pieces), read_footer(tail), Structure.parse(made).row_groups[0])
+        parts: list[memoryview] = []
+        position = 0
+        groups: list[tuple[int, dict[int, Excerpt]]] = []
+        for pages in sets:
+            excerpts: dict[int, Excerpt] = {}
+            rows = 0
+            for column, mine in pages.items():
+                chunk, start = group.chunk(column), position
+                rows = mine[-1].end_row - mine[0].first_row
+                for wanted in _ranges(chunk, mine):
+                    parts.append(memoryview(file.view(wanted)))
+                    position += wanted.length
+                excerpts[column] = Excerpt(chunk, ByteRange(start, position))
+            groups.append((rows, excerpts))
+        made, row_groups = footer_of(structure.encoded, group.columns, groups)
+        metadata = read_footer(made + len(made).to_bytes(4, "little") + MAGIC)
+        data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        return cls(SparseFile(position, [_Piece(data, ByteRange(0, position))]), metadata, row_groups)
 
-    def check(self, pages: Mapping[int, Sequence[Page]]) -> None:
+    def check(self, sets: Sequence[Mapping[int, Sequence[Page]]]) -> None:
         """Hold page headers against what a page index said."""
-        for column, expected in pages.items():
-            chunk = self.group.chunk(column)
-            shift = chunk.first_page - expected[0].range.start
-            check_pages(chunk, expected, shift, lambda wanted: bytes(self.file.view(wanted)))
+        for group, pages in zip(self.groups, sets, strict=True):
+            for column, expected in pages.items():
+                chunk = group.chunk(column)
+                shift = chunk.range.end - expected[-1].range.end
+                check_pages(chunk, expected, shift, lambda wanted: bytes(self.file.view(wanted)))
 
-    def decode(self, columns: Sequence[int], index: int) -> pa.Table:
-        """Return all there is; `index` is the number of the row group in the other file."""
+    def decode(self, number: int, columns: Sequence[int], index: int) -> pa.Table:
+        """Return one of its row groups; `index` is the number of the row group in the other file."""
         names = [self.metadata.schema.column(column).path for column in columns]
-        return _decode(self.file, self.metadata, self.group, 0, names, index)
+        return _decode(self.file, self.metadata, self.groups[number], number, names, index)
+
+
+def _ranges(chunk: Chunk, pages: Sequence[Page]) -> Iterator[ByteRange]:
+    """Yield where pages of a column are, with the dictionary before them if one of them needs it."""
+    own = ByteRange(pages[0].range.start, pages[-1].range.end)
+    dictionary = ByteRange(chunk.range.start, chunk.first_page)
+    if not dictionary.length or not any(page.needs_dictionary for page in pages):
+        yield own
+    elif dictionary.end == own.start:
+        yield ByteRange(dictionary.start, own.end)
+    else:
+        yield from (dictionary, own)
 
 
 def _decode(
@@ -254,7 +327,7 @@ def _decode(
     try:
         at_a_time = _rows_at_a_time(file, metadata, group, names, number)
         with pq.ParquetFile(
-            file, metadata=metadata, pre_buffer=False, page_checksum_verification=True
+            file.source(), metadata=metadata, pre_buffer=False, page_checksum_verification=True
         ) as parquet:
             # One thread: several row groups are decoded at a time already.
             if at_a_time is None:

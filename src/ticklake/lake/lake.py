@@ -377,9 +377,11 @@ class Scan:
             raise self._no_single_table()
         schema = schema_without_views(footer.metadata.schema.to_arrow_schema())
         empty = pa.schema([schema.field(name) for name in dialect.columns]).empty_table()
+        # A single row group is decoded here.
+        decoders = DECODERS if plan.row_groups > 1 else 0
         parts = [
             within(batch.table, batch.dialect, self.window)
-            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, DECODERS, only_inside=True)
+            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, decoders, only_inside=True)
         ]
         try:
             table = pa.concat_tables([empty, *parts], promote_options="default")

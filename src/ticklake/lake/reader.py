@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ticklake.conversion.dialects import Dialect
 from ticklake.conversion.kernels import without_views
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
-from ticklake.lake.decoding import SparseFile, decode, decode_rows, pages_of
+from ticklake.lake.decoding import SparseFile, column_decoders, decode, pages_of, row_decoders
 from ticklake.lake.loop import start, wait
 from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.pages import ColumnPages, covering
@@ -28,7 +28,16 @@ from ticklake.parquet.pageindex import Page
 from ticklake.parquet.structure import MAX_FOOTER, Structure, placed
 from ticklake.types import ByteRange, Window
 
-__all__ = ["DECODERS", "FOOTER_GUESS", "Footer", "SourceBatch", "find_footer", "read_ahead", "read_footer"]
+__all__ = [
+    "DECODERS",
+    "FOOTER_GUESS",
+    "SHARE",
+    "Footer",
+    "SourceBatch",
+    "find_footer",
+    "read_ahead",
+    "read_footer",
+]
 
 FOOTER_GUESS = 44 * 1024
 """What a first request asks for where nothing is known of such files.
@@ -113,17 +122,26 @@ class Footer:
         Raises:
             CorruptObjectError: A page header is damaged.
         """
+        wanted = {number: name for number, name in enumerate(self.leaves) if name in columns}
         if known:
-            return {part.column: part.pages for part in known}
+            return {part.column: part.pages for part in known if part.column in wanted}
         file = SparseFile(self.version.size, [*pieces, self.tail])
         group, schema = self.structure.row_groups[index], self.metadata.schema
-        wanted = {number: name for number, name in enumerate(self.leaves) if name in columns}
         if len(wanted) < len(columns) or any(schema.column(n).max_repetition_level for n in wanted):
             return {-1: ()}
         with placed(self.version.url):
             return {number: pages_of(file, group, number) for number in wanted}
 
-    def decode_rows(
+    def column_decoders(
+        self, index: int, columns: Sequence[str], pieces: Sequence[Fetched]
+    ) -> list[Callable[[], pa.Table]]:
+        """Return what decodes one column of a row group each, in whatever thread; otherwise as `decode`."""
+        file = SparseFile(self.version.size, [*pieces, self.tail])
+        with placed(self.version.url):
+            group = self.structure.row_groups[index]
+            return self._placing(column_decoders(file, self.metadata, group, index, columns))
+
+    def row_decoders(
         self,
         index: int,
         pages: Mapping[int, Sequence[Page]],
@@ -131,8 +149,8 @@ class Footer:
         pieces: Sequence[Fetched],
         *,
         by_index: bool,
-    ) -> pa.Table:
-        """Return columns of some rows of a row group, decoded from the pages that have them.
+    ) -> list[Callable[[], pa.Table]]:
+        """Prepare to decode columns of some rows of a row group from the pages that have them.
 
         Args:
             index: Number of the row group.
@@ -141,13 +159,23 @@ class Footer:
             pieces: The bytes of those pages and of their dictionaries, as far as they are not in the tail.
             by_index: Whether the pages are known from the page index.
 
+        Returns:
+            What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.
+
         Raises:
             CorruptObjectError: They cannot be decoded, are not what the footer or the page index says, or
                 are beyond a limit.
         """
         file = SparseFile(self.version.size, [*pieces, self.tail])
         with placed(self.version.url):
-            return decode_rows(file, self.structure, index, pages, rows, by_index=by_index)
+            return self._placing(row_decoders(file, self.structure, index, pages, rows, by_index=by_index))
+
+    def _placing(self, decoders: Iterable[Callable[[], pa.Table]]) -> list[Callable[[], pa.Table]]:
+        def placing(decoder: Callable[[], pa.Table]) -> pa.Table:
+            with placed(self.version.url):
+                return decoder()
+
+        return [partial(placing, decoder) for decoder in decoders]
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +409,9 @@ class _UnsaidTimes:
         )
 
 
+SHARE = 131_072
+"""Rows whose times are worth a thread. Of fewer all columns are decoded, as choosing pages would not pay."""
+
 _LEAST = 2
 """Row groups under way at any time, that of the consumer among them, however large they are."""
 
@@ -401,7 +432,7 @@ class _ReadAhead:
         only: Window | None,
     ) -> None:
         self._store = store
-        self._only = only
+        self._inside = None if only is None else _Inside(only)
         self._max_bytes = max_bytes
         self._fetched_bytes = self._decoded_bytes = 0
         # How many row groups still need a request: neighbours share one, and it is made once.
@@ -444,7 +475,7 @@ class _ReadAhead:
         return self._pool is not None and in_flight + unit.group.decoded_bytes <= self._max_bytes
 
     def _decode(self, unit: _Unit) -> None:
-        decode = partial(_decode, unit, [self._fetches[key] for key in unit.fetches], self._only)
+        decode = partial(_decode, unit, [self._fetches[key] for key in unit.fetches], self._inside)
         if self._pool is not None:
             decode = partial(wait, self._pool.submit(decode))
         self._decoding.append((unit, decode))
@@ -461,12 +492,25 @@ class _ReadAhead:
             fetch.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._inside is not None:
+            self._inside.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]], only: Window | None) -> pa.Table:
+class _Inside:
+    """Which rows alone are decoded, and the threads in which the columns of a row group are, side by side.
+
+    Nothing that runs in them waits for anything else that does.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="ticklake-columns")
+
+
+def _decode(unit: _Unit, fetches: Sequence[Future[Fetched]], inside: _Inside | None) -> pa.Table:
     columns = list(unit.plan.dialect.columns)
     pieces = [wait(fetch) for fetch in fetches]
-    table = None if only is None else _decode_inside(unit, pieces, only)
+    table = None if inside is None else _decode_inside(unit, pieces, inside)
     if table is None:
         table = _decode_columns(unit, columns, pieces)
         _check_times(unit, table)
@@ -479,41 +523,82 @@ def _decode_columns(unit: _Unit, columns: Sequence[str], pieces: Sequence[Fetche
         return unit.footer.decode(group.index, columns, pieces)
     names = unit.footer.leaves
     pages = {part.column: part.pages for part in group.parts if names[part.column] in columns}
-    return unit.footer.decode_rows(group.index, pages, group.stretch, pieces, by_index=True)
+    decoders = unit.footer.row_decoders(group.index, pages, group.stretch, pieces, by_index=True)
+    return _side_by_side([decoder() for decoder in decoders])
 
 
-def _decode_inside(unit: _Unit, pieces: Sequence[Fetched], window: Window) -> pa.Table | None:
+def _side_by_side(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return a table of the columns of several."""
+    return pa.table(
+        {
+            name: column
+            for table in tables
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    )
+
+
+def _decode_inside(unit: _Unit, pieces: Sequence[Fetched], inside: _Inside) -> pa.Table | None:
     """Decode the times, then of the other columns the pages with rows of the window.
 
     Returns:
         None where that spares nothing, or it takes all pages to tell what is wrong with them.
     """
-    group, dialect, footer = unit.group, unit.plan.dialect, unit.footer
+    group, dialect, footer, window = unit.group, unit.plan.dialect, unit.footer, inside.window
     if group.time_min is None or group.time_max is None:
         return None
     if window.start <= group.time_min and group.time_max < window.end:
         return None
-    times = _decode_columns(unit, [dialect.time_column], pieces)
+    if group.stretch is None and group.rows <= SHARE:
+        return _decode_small(unit, pieces, inside)
+    parts = [inside.pool.submit(decoder) for decoder in _time_decoders(unit, pieces)]
+    # Meanwhile, as this takes no thread of theirs.
+    others = [name for name in dialect.columns if name != dialect.time_column]
+    found = footer.pages(group.index, others, pieces, group.parts)
+    times = pa.concat_tables([part.result() for part in parts])
     _check_times(unit, times)
-    inside = rows_within(times, dialect, window)
-    if 2 * len(inside) > group.rows:
+    rows_inside = rows_within(times, dialect, window)
+    if 2 * len(rows_inside) > group.rows or not all(found.values()):
         return None
     # One row at least tells the types.
     first = group.stretch.start if group.stretch else 0
-    rows = range(first + inside.start, first + max(inside.stop, inside.start + 1))
-    found = {
-        column: pages
-        for column, pages in footer.pages(group.index, dialect.columns, pieces, group.parts).items()
-        if footer.leaves[column] != dialect.time_column
-    }
-    if not all(found.values()):
-        return None
+    rows = range(first + rows_inside.start, first + max(rows_inside.stop, rows_inside.start + 1))
     needed = {column: covering(pages, rows) for column, pages in found.items()}
-    table = footer.decode_rows(group.index, needed, rows, pieces, by_index=group.stretch is not None).slice(
-        0, len(inside)
-    )
-    own = times.slice(inside.start, len(inside))
+    decoders = footer.row_decoders(group.index, needed, rows, pieces, by_index=group.stretch is not None)
+    table = _side_by_side(inside.pool.map(_call, decoders)).slice(0, len(rows_inside))
+    own = times.slice(rows_inside.start, len(rows_inside))
     return table.append_column(own.schema.field(0), own.column(0))
+
+
+def _decode_small(unit: _Unit, pieces: Sequence[Fetched], inside: _Inside) -> pa.Table:
+    """Decode all of a row group that is too small for choosing pages to pay, its columns side by side."""
+    dialect = unit.plan.dialect
+    decoders = unit.footer.column_decoders(unit.group.index, dialect.columns, pieces)
+    table = _side_by_side(inside.pool.map(_call, decoders))
+    _check_times(unit, table)
+    rows = rows_within(table, dialect, inside.window)
+    return table.slice(rows.start, len(rows))
+
+
+def _time_decoders(unit: _Unit, pieces: Sequence[Fetched]) -> list[Callable[[], pa.Table]]:
+    """Return what decodes the times, a part each, in order."""
+    group, footer, name = unit.group, unit.footer, unit.plan.dialect.time_column
+    ((column, pages),) = footer.pages(group.index, [name], pieces, group.parts).items()
+    if not pages:
+        return [partial(_decode_columns, unit, [name], pieces)]
+    shares = max(1, min(DECODERS, group.rows // SHARE))
+    size = -(-len(pages) // shares)
+    found: list[Callable[[], pa.Table]] = []
+    for first in range(0, len(pages), size):
+        run = pages[first : first + size]
+        rows = range(run[0].first_row, run[-1].end_row)
+        by_index = group.stretch is not None
+        found += footer.row_decoders(group.index, {column: run}, rows, pieces, by_index=by_index)
+    return found
+
+
+def _call[T](work: Callable[[], T]) -> T:
+    return work()
 
 
 def _check_times(unit: _Unit, table: pa.Table) -> None:

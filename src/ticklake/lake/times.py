@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -24,7 +25,10 @@ def within(table: pa.Table, dialect: Dialect, window: Window) -> pa.Table:
     column, unit = _integers(table, dialect)
     # The window in the column's unit, rounded up at both ends, instead of the column in nanoseconds.
     start, end = -(-window.start // unit), -(-window.end // unit)
-    return table.filter(pc.and_(pc.greater_equal(column, start), pc.less(column, end)))
+    masks = [_within(chunk, start, end) for chunk in column.chunks]
+    if all(mask.all() for mask in masks):
+        return table
+    return table.filter(pa.array(np.concatenate(masks)))
 
 
 def in_order(table: pa.Table, dialect: Dialect) -> pa.Table:
@@ -32,16 +36,30 @@ def in_order(table: pa.Table, dialect: Dialect) -> pa.Table:
     times = _integers(table, dialect)[0].to_numpy()
     if bool((times[1:] >= times[:-1]).all()):
         return table
-    return table.take(pc.sort_indices(table, sort_keys=[(dialect.time_column, "ascending")]))
+    return table.take(pa.array(np.argsort(times, kind="stable")))
 
 
 def rows_within(table: pa.Table, dialect: Dialect, window: Window) -> range:
     """Return the rows from the first to the last that is in the window; there may be others between them."""
     column, unit = _integers(table, dialect)
     start, end = -(-window.start // unit), -(-window.end // unit)
-    mask = pc.and_(pc.greater_equal(column, start), pc.less(column, end))
-    found = np.flatnonzero(mask.fill_null(False).to_numpy())  # noqa: FBT003 (a value)
-    return range(int(found[0]), int(found[-1]) + 1) if len(found) else range(0)
+    first = stop = position = 0
+    for chunk in column.chunks:
+        inside = _within(chunk, start, end)
+        if inside.any():
+            first = first if stop else position + int(inside.argmax())
+            stop = position + len(inside) - int(inside[::-1].argmax())
+        position += len(inside)
+    return range(first, stop)
+
+
+def _within(times: pa.Array, start: int, end: int) -> npt.NDArray[np.bool]:
+    """Return which of some whole numbers are in `[start, end)`; nulls are not."""
+    if times.null_count:
+        valid: npt.NDArray[np.bool] = times.is_valid().to_numpy(zero_copy_only=False)
+        return _within(times.fill_null(0), start, end) & valid
+    values: npt.NDArray[np.integer] = times.to_numpy()
+    return (values >= start) & (values < end)
 
 
 def time_range(table: pa.Table, dialect: Dialect) -> tuple[int, int] | None:

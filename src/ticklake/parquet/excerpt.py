@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ticklake.parquet.footers import MAGIC
-from ticklake.parquet.structure import PHYSICAL_TYPES, Chunk
+from ticklake.parquet.structure import PHYSICAL_TYPES, Chunk, RowGroup
 from ticklake.parquet.thrift import (
     BYTES,
     I32,
@@ -35,36 +35,35 @@ class Excerpt:
     Attributes:
         of: The chunk that its pages are of.
         range: Where they are in the small file, with the dictionary before them.
-        first_page: Where the first data page is in there.
     """
 
     of: Chunk
     range: ByteRange
-    first_page: int
 
 
-def footer_of(footer: Encoded, columns: int, excerpts: Mapping[int, Excerpt], rows: int) -> bytes:
-    """Return the footer of a file of one row group with some columns of another file.
+def footer_of(
+    footer: Encoded, columns: int, groups: Sequence[tuple[int, Mapping[int, Excerpt]]]
+) -> tuple[bytes, tuple[RowGroup, ...]]:
+    """Return the footer of a file with some columns of another file, and what it says of row groups.
 
     Args:
         footer: The footer of the other file, as `Structure.encoded` has it.
         columns: How many columns it has.
-        excerpts: Those with content, by number; the others have no pages.
-        rows: How many.
+        groups: For each row group how many rows it has, and its columns with content, by number; the others
+            have no pages.
     """
-    chunks = [_chunk(excerpts.get(number), rows) for number in range(columns)]
-    group = {
-        1: (LIST, write_list(STRUCT, chunks)),
-        2: (I64, write_integer(sum(one.range.length for one in excerpts.values()))),
-        3: (I64, write_integer(rows)),
-    }
-    return write_struct(
+    fields = [
+        (rows, [_fields(excerpts.get(number), rows) for number in range(columns)])
+        for rows, excerpts in groups
+    ]
+    made = write_struct(
         {field: footer[field] for field in _KEPT if field in footer}
         | {
-            _ROWS: (I64, write_integer(rows)),
-            _ROW_GROUPS: (LIST, write_list(STRUCT, [write_struct(group)])),
+            _ROWS: (I64, write_integer(sum(rows for rows, _ in groups))),
+            _ROW_GROUPS: (LIST, write_list(STRUCT, [_group(*group) for group in fields])),
         }
     )
+    return made, tuple(RowGroup.of(*group) for group in fields)
 
 
 def dictionary_file(page: bytes, codec: int, uncompressed: int, entries: int) -> bytes:
@@ -109,17 +108,27 @@ def _long(value: int) -> tuple[int, bytes]:
     return I64, write_integer(value)
 
 
-def _chunk(excerpt: Excerpt | None, rows: int) -> bytes:
+def _fields(excerpt: Excerpt | None, rows: int) -> dict[int, int]:
+    """Return what the footer says of a column (`ColumnMetaData`), besides two lists that are empty."""
     if excerpt is None:
-        numbers = {1: 1, 4: 0, 5: rows, 6: 0, 7: 0, 9: 4}
-    else:
-        start, of = excerpt.range.start, excerpt.of
-        # No more than the whole chunk may claim.
-        numbers = {1: PHYSICAL_TYPES.index(of.physical_type), 4: of.codec, 5: rows, 6: of.uncompressed}
-        numbers |= {7: excerpt.range.length, 9: excerpt.first_page}
-        if start < excerpt.first_page:
-            numbers[11] = start
-    nothing = write_list(I32, [])
-    meta = {field: (I32 if field in (1, 4) else I64, write_integer(n)) for field, n in numbers.items()}
-    column = write_struct(meta | {2: (LIST, nothing), 3: (LIST, nothing)})
-    return write_struct({2: (I64, write_integer(0)), 3: (STRUCT, column)})
+        return {1: 1, 4: 0, 5: rows, 6: 0, 7: 0, 9: 0}
+    of = excerpt.of
+    # No more than the whole chunk may claim. A dictionary comes as the first of the pages.
+    numbers = {1: PHYSICAL_TYPES.index(of.physical_type), 4: of.codec, 5: rows, 6: of.uncompressed}
+    return numbers | {7: excerpt.range.length, 9: excerpt.range.start}
+
+
+def _group(rows: int, columns: Sequence[Mapping[int, int]]) -> bytes:
+    return write_struct(
+        {
+            1: (LIST, write_list(STRUCT, [_column(fields) for fields in columns])),
+            2: (I64, write_integer(sum(fields[7] for fields in columns))),
+            3: (I64, write_integer(rows)),
+        }
+    )
+
+
+def _column(fields: Mapping[int, int]) -> bytes:
+    nothing = (LIST, write_list(I32, []))
+    meta = {field: (I32 if field in (1, 4) else I64, write_integer(n)) for field, n in fields.items()}
+    return write_struct({2: _long(0), 3: (STRUCT, write_struct(meta | {2: nothing, 3: nothing}))})

@@ -29,17 +29,19 @@ _COLUMN_INDEX: Fields = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A data page by the page index.
+    """A data page.
 
     Attributes:
         range: Where it is, with its header.
         first_row: Position of its first row in the row group.
         rows: How many it has.
+        needs_dictionary: Whether its values are told by the dictionary, as far as is known.
     """
 
     range: ByteRange
     first_row: int
     rows: int
+    needs_dictionary: bool = True
 
     @property
     def end_row(self) -> int:
@@ -129,9 +131,7 @@ def check_pages(
         CorruptObjectError: They are not the same pages, or have other numbers of rows.
     """
     found = [
-        (page.range.start, page.range.end, page.values)
-        for page in page_headers(chunk, read)
-        if not page.is_dictionary
+        (page.start, page.end, page.values) for page in page_headers(chunk, read) if not page.is_dictionary
     ]
     wanted = [(page.range.start + shift, page.range.end + shift, page.rows) for page in expected]
     if found != wanted:

@@ -5,10 +5,10 @@ Pure: works on bytes. Errors get their URL by `placed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ticklake.errors import CorruptObjectError
 from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Encoded, Fields, Many, read_struct
@@ -135,6 +135,11 @@ class RowGroup:
     rows: int
     _columns: list[dict[int, Any]]
 
+    @classmethod
+    def of(cls, rows: int, columns: Iterable[Mapping[int, int]]) -> RowGroup:
+        """Return a row group of columns that have these fields (of `ColumnMetaData`, by id)."""
+        return cls(rows, [{3: column} for column in columns])
+
     @property
     def columns(self) -> int:
         """How many columns it has that are no parents."""
@@ -235,25 +240,31 @@ def _check_depth(children: Sequence[int]) -> None:
             raise CorruptObjectError(f"the columns are nested more than {MAX_DEPTH} deep")
 
 
-@dataclass(frozen=True, slots=True)
-class PageHeader:
+class PageHeader(NamedTuple):
     """What a page says of itself.
 
     Attributes:
-        range: Where it is, with its header.
-        body: Where it is without.
+        start: Where its header begins.
+        body: Where it begins without.
+        end: Where it ends.
         is_dictionary: Whether it holds no rows, but the dictionary of those that follow.
         uncompressed: Bytes without the header.
         values: How many, nulls included.
         encoding: Number of the encoding; None for pages that are ignored.
     """
 
-    range: ByteRange
-    body: ByteRange
+    start: int
+    body: int
+    end: int
     is_dictionary: bool
     uncompressed: int
     values: int
     encoding: int | None
+
+    @property
+    def needs_dictionary(self) -> bool:
+        """Whether its values are told by their numbers in the dictionary."""
+        return self.encoding in _DICTIONARY_ENCODINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +305,8 @@ def expansion(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Expansion:
     for page in page_headers(chunk, read):
         uncompressed += page.uncompressed
         if page.is_dictionary:
-            dictionary, entries, body = page.uncompressed, page.values, page.body
-        elif page.encoding in _DICTIONARY_ENCODINGS:
+            dictionary, entries, body = page.uncompressed, page.values, ByteRange(page.body, page.end)
+        elif page.needs_dictionary:
             named += page.values
         elif page.encoding == _DELTA_BYTE_ARRAY:
             stretch += page.values * page.uncompressed
@@ -311,7 +322,7 @@ def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[P
     position, end = chunk.range.start, chunk.range.end
     pages = values = 0
     while values < chunk.values and position < end:
-        page, length = _page(ByteRange(position, end), read)
+        page, length = _page(position, end, read)
         stored, size = page.get(3, -1), page.get(2, -1)
         start, position = position, position + length + stored
         pages += 1
@@ -325,8 +336,7 @@ def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[P
         else:
             count, encoding = _content(page)
             values += count
-        body = ByteRange(position - stored, position)
-        yield PageHeader(ByteRange(start, position), body, is_dictionary, size, count, encoding)
+        yield PageHeader(start, position - stored, position, is_dictionary, size, count, encoding)
 
 
 def _content(page: dict[int, Any]) -> tuple[int, int | None]:
@@ -339,15 +349,15 @@ def _content(page: dict[int, Any]) -> tuple[int, int | None]:
     return count, header.get(encoding)
 
 
-def _page(rest: ByteRange, read: Callable[[ByteRange], bytes]) -> tuple[dict[int, Any], int]:
+def _page(start: int, limit: int, read: Callable[[ByteRange], bytes]) -> tuple[dict[int, Any], int]:
     # Nearly all are shorter than the first guess; statistics of long texts make longer ones.
     for guess in (128, 64 * 1024, MAX_FOOTER):
-        end = min(rest.start + guess, rest.end)
+        end = min(start + guess, limit)
         try:
-            return read_struct(read(ByteRange(rest.start, end)), _PAGE)
+            return read_struct(read(ByteRange(start, end)), _PAGE)
         except CompactError as exc:
             error = exc
-            if end == rest.end:
+            if end == limit:
                 break
     raise CorruptObjectError(f"a page header is damaged: {error}") from error
 
