@@ -6,16 +6,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from ticklake.backtesting.exposure import exposure
-from ticklake.backtesting.job import EngineOutcome
+from ticklake.backtesting.job import EngineOutcome, JobVenue
 from ticklake.backtesting.returns import return_statistics
-from ticklake.config import VenueConfig
 from ticklake.report.curves import total_equity
 from ticklake.types import Window
+
+if TYPE_CHECKING:
+    from ticklake.config import VenueConfig
 
 __all__ = ["figures", "remarks", "results_digest"]
 
@@ -83,7 +85,7 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
 
 
 def remarks(
-    tables: Mapping[str, pa.Table], outcome: EngineOutcome, venues: Mapping[str, VenueConfig]
+    tables: Mapping[str, pa.Table], outcome: EngineOutcome, venues: Mapping[str, VenueConfig | JobVenue]
 ) -> list[str]:
     """Return what a user should know of a run before believing its figures, as sentences.
 
