@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ticklake.catalog import Catalog, CatalogWriter, Provenance, Source, schema
 from ticklake.types import CatalogType, InstrumentSpec, Window
@@ -50,6 +51,14 @@ def put(root: Path | Catalog, window: Window, times: list[int] | None = None, **
     with CatalogWriter(path, CatalogType.TRADES, spec, window, **options) as writer:
         writer.write(trades([window.start] if times is None else times, spec))
         return writer.commit(provenance)
+
+
+def damage(path: Path) -> None:
+    """Flip a bit of the first column's values."""
+    column = pq.read_metadata(path).row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
 
 
 def files_below(root: Path) -> set[str]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog_support import PROVENANCE, SPEC, files_below, put
+from catalog_support import PROVENANCE, SPEC, damage, files_below, put
 from crash_support import (
     HOUR,
     KEY,
@@ -199,12 +199,6 @@ def test_files_of_another_precision_are_not_joined(tmp_path: Path) -> None:
     put(tmp_path, part(1), provenance=origin_of(0), spec=InstrumentSpec(SPEC.nautilus_id, 2, 3))
     (left,) = compact(Catalog(tmp_path)).left
     assert "precision" in left.reason
-
-
-def damage(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[60] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("recorded", [True, False])

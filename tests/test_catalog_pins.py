@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from catalog_support import SPEC, put
+from catalog_support import SPEC, damage, put
 from crash_support import memory_folder, run_child
 from fetch_support import DAY, HOUR, START
 from ticklake.catalog import Catalog, Provenance, cache, check_open, digest, disk, listing, verify
@@ -109,8 +109,7 @@ def test_damage_of_a_pinned_file_is_found_by_its_record_and_named_by_its_place(c
     assert verify(catalog).bad == ()  # records them
     with catalog.pinned([HERE]) as pinned:
         file = catalog.files(*HERE)[1]
-        data = file.path.read_bytes()
-        file.path.write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
+        damage(file.path)
         with pytest.raises(CatalogCorruptError, match=str(file.path)):
             check_open(catalog, pinned.files(*HERE))
         refresh(catalog)
