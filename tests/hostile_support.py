@@ -386,6 +386,15 @@ def read(hostile: Hostile, folder: Path) -> str:
     return " ".join(outcome.split())
 
 
+def _most_memory() -> int:
+    """Return the megabytes that this process had in use at most.
+
+    Not `ru_maxrss`: that of a process that was forked begins with its parent's.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real_lake", type=Path)
@@ -407,8 +416,7 @@ def main() -> None:
             faulthandler.dump_traceback_later(PATIENCE, exit=True)
             outcome = read(hostile, Path(scratch))
             faulthandler.cancel_dump_traceback_later()
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            if most > MEMORY:
+            if (most := _most_memory()) > MEMORY:
                 sys.exit(f"{most} MB of memory")
             print(outcome, flush=True)
 

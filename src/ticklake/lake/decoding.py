@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -37,6 +38,9 @@ from ticklake.types import ByteRange
 
 __all__ = ["SparseFile", "column_decoders", "decode", "pages_of", "row_decoders"]
 
+_CODECS = {1: "snappy", 6: "zstd", 7: "lz4_raw"}
+"""Compressions of pages by number that Arrow undoes by itself as well."""
+_LENGTH = 4  # bytes before each text of a plain page, which tell how many it has
 _WIDTH = 8  # bytes in memory of a value that has no length of its own; text comes on top
 
 
@@ -387,11 +391,12 @@ def _longest_named(file: SparseFile, chunk: Chunk, pages: Expansion) -> int:
     """Return the bytes that a text of the dictionary has at most."""
     if pages.named * pages.dictionary <= MAX_ROW_GROUP_BYTES:
         return pages.dictionary
-    # Each has its length before it, in four bytes.
-    if not 0 < pages.entries <= pages.dictionary // 4:
+    if not 0 < pages.entries <= pages.dictionary // _LENGTH:
         return pages.dictionary
-    page = bytes(file.view(pages.dictionary_body))
-    made = dictionary_file(page, chunk.codec, pages.dictionary, pages.entries)
+    page = file.view(pages.dictionary_body)
+    if (length := _length_of_all(page, chunk.codec, pages)) is not None:
+        return length
+    made = dictionary_file(bytes(page), chunk.codec, pages.dictionary, pages.entries)
     try:
         with pq.ParquetFile(pa.BufferReader(made)) as parquet:
             texts = parquet.read_row_group(0, use_threads=False).column(0)
@@ -401,6 +406,22 @@ def _longest_named(file: SparseFile, chunk: Chunk, pages: Expansion) -> int:
         pc.max(pc.binary_length(texts)).as_py() if len(texts) == pages.entries else pages.dictionary
     )
     return longest
+
+
+def _length_of_all(page: Buffer, codec: int, pages: Expansion) -> int | None:
+    """Return the bytes of each text of a dictionary if all have the same, as numbers in a row mostly have.
+
+    Then each length is where the one before says that it is, which is seen without decoding a text.
+    """
+    stride, rest = divmod(pages.dictionary, pages.entries)
+    if rest or codec not in _CODECS:
+        return None
+    try:
+        plain = pa.decompress(page, pages.dictionary, _CODECS[codec])
+    except (pa.ArrowException, OSError):
+        return None
+    lengths = np.ndarray(pages.entries, "<u4", plain, strides=(stride,))
+    return stride - _LENGTH if (lengths == stride - _LENGTH).all() else None
 
 
 def _limited(batches: Iterable[pa.RecordBatch], index: int) -> pa.Table:
