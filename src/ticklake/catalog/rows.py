@@ -53,7 +53,7 @@ def read_rows(path: str | Path, window: Window, columns: Sequence[str]) -> Itera
                 inside = _inside(times, window)
                 if inside.any():
                     rows = rows.set_column(rows.schema.get_field_index("ts_init"), "ts_init", times)
-                    yield rows if inside.all() else rows.filter(pa.array(inside))
+                    yield _pick(rows, inside)
 
 
 def row_groups(path: str | Path, window: Window) -> list[int]:
@@ -73,6 +73,14 @@ def _meeting(file: pq.ParquetFile, groups: Sequence[RowGroup], window: Window) -
             yield index, False
         elif limits[0] < window.end and limits[1] >= window.start:
             yield index, window.start <= limits[0] and limits[1] < window.end
+
+
+def _pick(rows: pa.Table, inside: npt.NDArray[np.bool_]) -> pa.Table:
+    picked = np.flatnonzero(inside)
+    first, last = int(picked[0]), int(picked[-1])
+    if last - first + 1 == len(picked):  # as in all files that are in order; and nothing is imported for it
+        return rows.slice(first, len(picked))
+    return rows.filter(pa.array(inside))
 
 
 def _times(rows: pa.Table) -> pa.ChunkedArray:

@@ -12,6 +12,7 @@ import binascii
 import os
 import re
 from collections.abc import Buffer
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,13 +73,19 @@ def read_structure(file: BinaryIO) -> Structure:
     length = len(tail) - TRAILER
     if tail[-len(MAGIC) :] != MAGIC or length < 1:
         raise CorruptObjectError("it does not end like a Parquet file")
-    structure = Structure.parse(tail[:length])
+    structure = _structure(tail[:length])
     size = file.seek(0, os.SEEK_END)
     for group in structure.row_groups:
         for column in range(group.columns):
             if not ByteRange(len(MAGIC), size - len(tail)).covers(group.chunk(column).range):
                 raise CorruptObjectError("the footer places columns outside the file")
     return structure
+
+
+@lru_cache(maxsize=16)
+def _structure(footer: bytes) -> Structure:
+    """Parse a footer once: a run asks several times what its files have."""
+    return Structure.parse(footer)
 
 
 def _tail(file: BinaryIO) -> bytes:

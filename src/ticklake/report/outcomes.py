@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ticklake.report.chart import AT, Chart, line, of
-from ticklake.report.model import RunLike, count, iso_time, money, number
+from ticklake.report.model import RunLike, count, iso_time, iso_times, money, number
 from ticklake.report.thinning import extremes
 from ticklake.types import Window
 
@@ -48,7 +48,7 @@ def equity_charts(run: RunLike, window: Window) -> Iterator[Chart]:
 
 
 def _equity(equity: pa.Table, account: str, currency: str) -> Chart:
-    times, values = equity["ts_event"].cast(pa.int64()).to_pylist(), equity["equity"].to_pylist()
+    times, values = iso_times(equity["ts_event"]), equity["equity"].to_pylist()
     peak, falls = values[0], []
     for value in values:
         peak = max(peak, value)
@@ -85,12 +85,10 @@ def _equity(equity: pa.Table, account: str, currency: str) -> Chart:
 
 
 def _curve(
-    name: str, times: list[int], values: Sequence[float | Decimal], colour: str, **more: Any
+    name: str, times: list[str], values: Sequence[float | Decimal], colour: str, **more: Any
 ) -> dict[str, Any]:
     kept = extremes(values, _MOST_POINTS)
-    return line(
-        name, [iso_time(times[index]) for index in kept], [float(values[i]) for i in kept], colour, **more
-    )
+    return line(name, [times[index] for index in kept], [float(values[i]) for i in kept], colour, **more)
 
 
 def _pnl_over_time(equity: pa.Table, account: str, currency: str, window: Window) -> Iterator[Chart]:
