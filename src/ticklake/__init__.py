@@ -6,10 +6,10 @@ that a caller can see are in `ticklake.errors`; `ticklake.__version__` is the in
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ticklake import errors as errors
+from ticklake.lazily import lazily
 
 if TYPE_CHECKING:
     from ticklake.backtesting import Run, backtest, list_runs
@@ -30,35 +30,38 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
-    "BookAs": "types",
-    "Catalog": "catalog",
-    "Conversion": "conversion",
-    "Coverage": "catalog",
-    "DataType": "types",
-    "DialectConfig": "config",
-    "FetchReport": "fetching",
-    "FetchRequest": "fetching",
-    "InstrumentDefinition": "config",
-    "InstrumentKey": "types",
-    "InstrumentSpec": "types",
-    "Lake": "lake",
-    "Run": "backtesting",
-    "RunConfig": "config",
-    "Scan": "lake",
-    "ScanPlan": "lake",
-    "StorageConfig": "config",
-    "TicklakeError": "errors",
-    "Window": "types",
-    "backtest": "backtesting",
-    "convert": "conversion",
-    "fetch": "fetching",
-    "list_runs": "backtesting",
-    "load_config": "config",
-    "parse_config": "config",
-    "plan_fetch": "fetching",
-    "requests_of": "fetching",
-}
+_of_home = lazily(
+    __name__,
+    {
+        "BookAs": "types",
+        "Catalog": "catalog",
+        "Conversion": "conversion",
+        "Coverage": "catalog",
+        "DataType": "types",
+        "DialectConfig": "config",
+        "FetchReport": "fetching",
+        "FetchRequest": "fetching",
+        "InstrumentDefinition": "config",
+        "InstrumentKey": "types",
+        "InstrumentSpec": "types",
+        "Lake": "lake",
+        "Run": "backtesting",
+        "RunConfig": "config",
+        "Scan": "lake",
+        "ScanPlan": "lake",
+        "StorageConfig": "config",
+        "TicklakeError": "errors",
+        "Window": "types",
+        "backtest": "backtesting",
+        "convert": "conversion",
+        "fetch": "fetching",
+        "list_runs": "backtesting",
+        "load_config": "config",
+        "parse_config": "config",
+        "plan_fetch": "fetching",
+        "requests_of": "fetching",
+    },
+)
 
 __all__ = [
     "BookAs",
@@ -92,17 +95,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    value: object
-    if name == "__version__":
-        from importlib.metadata import version
+    if name != "__version__":
+        return _of_home(name)
+    from importlib.metadata import version
 
-        value = version(__name__)
-    elif name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    globals()[name] = version(__name__)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

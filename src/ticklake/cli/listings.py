@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ticklake.cli.console import print_note, print_warning, stdout
 from ticklake.cli.tables import clock, fits, moment, show, table
+from ticklake.display import format_signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,8 +65,7 @@ def _main(key: str, form: str, unit: str = "") -> Callable[[Mapping[str, Any]], 
         value = (summary.get(key) or {}).get(code)
         if value is None:
             return "–"
-        # Nothing is neither gain nor loss.
-        return f"{value:{form if value else form.removeprefix('+')}}{unit and ' ' + str(code)}"
+        return f"{format_signed(value, form)}{unit and ' ' + str(code)}"
 
     return cell
 

@@ -17,6 +17,7 @@ from ticklake.cli.tables import fits as _fits
 from ticklake.cli.tables import moment as _moment
 from ticklake.cli.tables import show as _show
 from ticklake.cli.tables import table as _table
+from ticklake.display import format_signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,11 +328,9 @@ def _figures_table(named: Sequence[tuple[str, Run]]) -> Table:
 
 
 def _amounts(values: dict[str, float | None], form: str = ",.2f") -> str:
-    # Nothing is neither gain nor loss.
     return (
         ", ".join(
-            "–" if value is None else f"{value:{form if value else form.removeprefix('+')}} {code}"
-            for code, value in values.items()
+            "–" if value is None else f"{format_signed(value, form)} {code}" for code, value in values.items()
         )
         or "–"
     )

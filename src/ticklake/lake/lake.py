@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -128,8 +127,7 @@ class Lake:
     @property
     def root(self) -> str:
         """URL of the ticks in one spelling, by which lakes can be told apart."""
-        url = self._ticks.store.url
-        return url.text if url.folder is None else Path(os.path.normpath(url.folder)).as_uri()
+        return self._ticks.store.url.one_spelling
 
     def scan(
         self,

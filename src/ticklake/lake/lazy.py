@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import threading
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ticklake.config import DialectConfig, LakeConfig
@@ -61,8 +59,7 @@ class LazyLake:
     @property
     def root(self) -> str:
         """As `Lake.root`."""
-        folder = self._url.folder
-        return self._url.text if folder is None else Path(os.path.normpath(folder)).as_uri()
+        return self._url.one_spelling
 
     @property
     def transfer(self) -> Transfer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -41,6 +42,11 @@ class StoreUrl:
     bucket: str = ""
     prefix: str = ""
     folder: Path | None = None
+
+    @property
+    def one_spelling(self) -> str:
+        """The URL in one spelling, by which lakes can be told apart."""
+        return self.text if self.folder is None else Path(os.path.normpath(self.folder)).as_uri()
 
     @classmethod
     def parse(cls, url: str, *, allow_http: bool = False) -> StoreUrl:

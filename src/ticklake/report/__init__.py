@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ticklake.lazily import lazily
+
 if TYPE_CHECKING:
     from ticklake.report.html import write_report
 
 __all__ = ["write_report"]
 
-
-def __getattr__(name: str) -> object:
-    if name != "write_report":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ticklake.report.html import write_report
-
-    return write_report
+__getattr__ = lazily(__name__, {"write_report": "html"})
