@@ -11,7 +11,7 @@ import pytest
 
 from fetch_support import BTC_PERP, HOUR, START
 from lake_support import RangeServer
-from soak.audit import audit_place
+from soak.audit import audit_place, disk_usage
 from soak.log import Log, read_logs
 from soak.source import IDS, OBJECTS, SOURCES
 from soak.worker import asking
@@ -98,3 +98,13 @@ def test_only_errors_of_an_expected_type_are_no_problem(tmp_path: Path) -> None:
     assert len(problems) == 2
     assert "not expected" in problems[0]
     assert "nor is this" in problems[1]
+
+
+def test_a_file_takes_its_bytes_once_whatever_names_it_has(tmp_path: Path) -> None:
+    folder, pins = tmp_path / "data", tmp_path / ".ticklake" / "pins"
+    folder.mkdir()
+    pins.mkdir(parents=True)
+    (folder / "one").write_bytes(b"12345")
+    (folder / "two").write_bytes(b"12345")
+    (pins / "one").hardlink_to(folder / "one")
+    assert disk_usage(tmp_path) == {"bytes": 10, "data files": 2, ".ticklake/pins files": 1}

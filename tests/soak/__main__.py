@@ -40,8 +40,8 @@ MEMORY = 700_000_000
 TEMPORARIES = 4 * WORKERS
 """Temporary files that may be there at once: a few of each worker, and those of one that was just killed."""
 
-GROWTH = 4
-"""How many times the size of the whole lake's catalog may be on disk at once: old, new, joined, dead."""
+GROWTH = 3
+"""How many times the size of the whole lake's catalog may be on disk at once: old, new and dead."""
 
 
 @dataclass

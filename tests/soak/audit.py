@@ -103,12 +103,19 @@ def _is_there(path: Path, stream: BinaryIO) -> bool:
 
 
 def disk_usage(folder: Path) -> Counter[str]:
-    """Return the bytes of a catalog, and the number of files in each of its folders."""
+    """Return the bytes of a catalog, and the number of files in each of its folders.
+
+    Runs hold what they replay by hard links: a file takes its bytes once, whatever the number of its names.
+    """
     found: Counter[str] = Counter()
+    counted: set[int] = set()
     for parent, _, names in os.walk(folder):
         part = Path(parent).relative_to(folder).parts
         for name in names:
             with suppress(FileNotFoundError):
-                found["bytes"] += (Path(parent) / name).stat().st_size
+                status = (Path(parent) / name).stat()
                 found[f"{'/'.join(part[: 1 + part[0].startswith('.')])} files"] += 1
+                if status.st_ino not in counted:
+                    counted.add(status.st_ino)
+                    found["bytes"] += status.st_size
     return found
