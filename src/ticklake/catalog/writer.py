@@ -39,15 +39,14 @@ Measured on 3M trades: groups of 32,768 to 1,048,576 rows take 1.09 to 0.95 of t
 
 _TEMPORARY = ".parquet.tmp"
 
-# Measured on 3M trades, a million deltas and 100,000 depths, synthetic and real, by the time to write, the
-# bytes, and the engine's replay. Without a dictionary the prices of trades take 2 to 24 % less room and are
-# written 10 to 40 % faster, and those of deltas take between 9 % less and 11 % more of a file: one is much
-# like the one before, which zstd sees better; the engine replays both equally fast, but depths 10 % slower,
-# so that theirs have one. Sizes are 10 to 30 % smaller with one. DELTA_BYTE_ARRAY of trade_id saves 5 % of
-# a file and takes a tenth more time to write, DELTA_LENGTH_BYTE_ARRAY as much and saves nothing;
+# Measured on 3M trades, 11M deltas and 1M depths, synthetic and real, by the time to write, the bytes, and
+# the engine's replay; docs/benchmarks.md has the numbers. Dictionaries are for what has few values, and for
+# sizes, which are 10 to 40 % smaller with one. A price is much like the one before, and counts, flags and
+# order ids are mostly the same: zstd sees that better without. DELTA_BYTE_ARRAY of trade_id saves 5 % of a
+# file and takes a tenth more time to write, DELTA_LENGTH_BYTE_ARRAY as much and saves nothing;
 # BYTE_STREAM_SPLIT of the decimals makes files 60 % larger and zstd 3 makes them 2 % smaller than zstd 1 in
 # 10 % more time. Page checksums, page sizes and the row group's size cost nothing measurable.
-_PLAIN = ("price", "trade_id", "ts_event", "ts_init")
+_DICTIONARY = ("size", "side", "action", "aggressor_side")
 _DELTA = ("ts_event", "ts_init")
 
 
@@ -314,7 +313,7 @@ def _parquet_writer(stream: BinaryIO, rows: pa.Schema) -> pq.ParquetWriter:
         rows,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[path for path in _leaves(rows) if path not in _PLAIN],
+        use_dictionary=[path for path in _leaves(rows) if path.rpartition(".")[2] in _DICTIONARY],
         column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
         write_page_checksum=True,
         # Rows are looked up by time alone; the other columns' would cost a sixth of the writing.

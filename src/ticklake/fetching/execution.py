@@ -372,6 +372,7 @@ class _Run:
     ) -> None:
         # Not above: a run that finds all in the catalog imports none of what reads and converts.
         from ticklake.fetching.jobs import Crew
+        from ticklake.fetching.memory import system_memory
         from ticklake.fetching.reading import Reader, bytes_per_row
 
         jobs = max(1, min(jobs, sum(len(reading.parts) for unit in units for reading in unit.readings)))
@@ -397,7 +398,7 @@ class _Run:
             for reading in unit.readings
             for number, part in enumerate(reading.parts)
         )
-        with closing(crew.do(todo)) as results:
+        with system_memory(), closing(crew.do(todo)) as results:
             for (unit, reading, number), outcome in results:
                 if number is None:
                     reading.outcome = outcome

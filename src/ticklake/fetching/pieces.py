@@ -156,12 +156,16 @@ class PieceWriter:
     def _encode(self, rows: pa.RecordBatch) -> None:
         self._rows += rows.num_rows
         self._source_rows += self._sources_of(rows)
-        if self._unit.request.catalog_type is CatalogType.TRADES:
-            self._repeats.add(rows)
         size = rows.nbytes
-        self._encoding.append((self._encoder.submit(self._open().write, rows), size))
+        self._encoding.append((self._encoder.submit(self._write, self._open(), rows), size))
         self._queued_bytes += size
         self._settle(self._queue)
+
+    def _write(self, writer: CatalogWriter, rows: pa.RecordBatch) -> None:
+        """Do in the encoder's thread what the order of rows is needed for, and nothing after them."""
+        if self._unit.request.catalog_type is CatalogType.TRADES:
+            self._repeats.add(rows)
+        writer.write(rows)
 
     def _sources_of(self, rows: pa.RecordBatch) -> int:
         """Count the source rows that catalog rows come from; a book snapshot becomes several deltas."""
