@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from lake_support import DAY, DAY_START, PERP, SECOND, tick_path, trades
 from ticklake.conversion import convert
 from ticklake.errors import ConversionError, CorruptObjectError
-from ticklake.lake import Lake, reader
+from ticklake.lake import Lake, rowgroups
 from ticklake.types import InstrumentSpec, Window
 
 MEGABYTE = 1024 * 1024
@@ -376,8 +376,8 @@ def read(hostile: Hostile, folder: Path) -> str:
         else:
             table = lake.scan(PERP, kind, DAY_WINDOW).to_table(on_hole="skip")
             # A part of it, of columns side by side, and of pages with the times in shares.
-            for share in (reader.SHARE, 1):
-                with patch.object(reader, "SHARE", share):
+            for share in (rowgroups.SHARE, 1):
+                with patch.object(rowgroups, "SHARE", share):
                     lake.scan(PERP, kind, PART).to_table(on_hole="skip").validate(full=True)
         table.validate(full=True)
         outcome = f"{table.num_rows} rows"

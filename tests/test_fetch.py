@@ -46,7 +46,7 @@ from ticklake.errors import (
 )
 from ticklake.fetching import FetchRequest, WindowStatus, fetch, plan_fetch
 from ticklake.lake import Lake
-from ticklake.lake.reader import FOOTER_GUESS
+from ticklake.lake.footers import FOOTER_GUESS
 from ticklake.types import CatalogType, DataType, InstrumentKey, Window, merge_windows, parse_nanos
 
 IDS = {BTC_PERP: "BTCUSDT-PERP.BINANCE", ETH_PERP: "ETHUSDT-PERP.BINANCE", BTC_SPOT: "BTCUSDT.BINANCE"}

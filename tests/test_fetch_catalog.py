@@ -50,7 +50,7 @@ from ticklake.errors import (
 )
 from ticklake.fetching import FetchReport, FetchRequest, fetch, plan_fetch
 from ticklake.lake import Lake
-from ticklake.lake.reader import FOOTER_GUESS
+from ticklake.lake.footers import FOOTER_GUESS
 from ticklake.types import BookAs, CatalogType, DataType, InstrumentKey, Window, parse_nanos
 
 

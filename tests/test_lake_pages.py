@@ -26,8 +26,8 @@ from ticklake.catalog import Catalog, read_provenance
 from ticklake.config import StorageConfig
 from ticklake.errors import CorruptObjectError
 from ticklake.fetching import fetch
-from ticklake.lake import Lake, reader, scan
-from ticklake.lake.reader import FOOTER_GUESS
+from ticklake.lake import Lake, rowgroups, scan
+from ticklake.lake.footers import FOOTER_GUESS
 from ticklake.parquet.structure import Structure
 from ticklake.types import Window
 
@@ -109,7 +109,7 @@ def by_polars(data: bytes, window: Window) -> list[tuple[Any, ...]]:
     st.integers(0, 86_399),
     st.integers(1, 40_000),
     st.sampled_from([1, scan.MAX_GAP]),
-    st.sampled_from([1, 50, reader.SHARE]),
+    st.sampled_from([1, 50, rowgroups.SHARE]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_rows_are_those_of_the_whole_file(
@@ -119,8 +119,8 @@ def test_rows_are_those_of_the_whole_file(
     window = Window(DAY_START + start * SECOND, DAY_START + min(start + length, 86_400) * SECOND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "MAX_GAP", max_gap)
-        patch.setattr(reader, "SHARE", share)
-        patch.setattr(reader, "DECODERS", 3)
+        patch.setattr(rowgroups, "SHARE", share)
+        patch.setattr(rowgroups, "DECODERS", 3)
         found = put(tmp_path, data).scan(PERP, "trades", window)
         plan, got = found.plan(), found.to_table()
         batches = list(found.batches())

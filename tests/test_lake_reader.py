@@ -27,8 +27,8 @@ from ticklake.errors import (
 )
 from ticklake.lake import ByteRange, Lake
 from ticklake.lake.decoding import SparseFile
+from ticklake.lake.footers import FOOTER_GUESS
 from ticklake.lake.objects import ObjectVersion
-from ticklake.lake.reader import FOOTER_GUESS
 from ticklake.lake.store import Fetched
 from ticklake.types import Window
 

@@ -17,7 +17,7 @@ from lake_support import DAY, DAY_START, PERP, SECOND, MotoServer, tick_path
 from ticklake.config import StorageConfig
 from ticklake.errors import AccessDeniedError, ConfigError
 from ticklake.lake import Lake
-from ticklake.lake.reader import FOOTER_GUESS
+from ticklake.lake.footers import FOOTER_GUESS
 from ticklake.types import NANOS_PER_DAY, Window
 
 NEXT_DAY = DAY + dt.timedelta(1)

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
 from ticklake.errors import ObjectChangedError
+from ticklake.lake.footers import FOOTER_GUESS, Footer, find_footer
 from ticklake.lake.layout import Layout
 from ticklake.lake.loop import gather
-from ticklake.lake.reader import FOOTER_GUESS, Footer, find_footer
 from ticklake.lake.store import Store
 from ticklake.types import ByteRange, DataType, InstrumentKey
 

@@ -24,11 +24,13 @@ from ticklake.errors import (
     SourceSchemaError,
 )
 from ticklake.lake.files import TickFiles
+from ticklake.lake.footers import Footer, read_footer
 from ticklake.lake.keeping import widest
 from ticklake.lake.layout import Layout, TickFile
 from ticklake.lake.loop import gather, run
 from ticklake.lake.objects import SourceObject
-from ticklake.lake.reader import DECODERS, Footer, SourceBatch, read_ahead, read_footer
+from ticklake.lake.reader import SourceBatch, read_ahead
+from ticklake.lake.rowgroups import DECODERS
 from ticklake.lake.scan import ObjectPlan, ScanPlan, candidate_days, facts_of, plan_object
 from ticklake.lake.store import Fetched, Store
 from ticklake.lake.times import in_order, within

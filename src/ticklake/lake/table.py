@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from ticklake.errors import CorruptObjectError
+from ticklake.lake.footers import Footer, read_footer
 from ticklake.lake.loop import gather, run
-from ticklake.lake.reader import Footer, read_footer
 from ticklake.lake.scan import coalesce
 from ticklake.lake.store import Fetched, Store
 from ticklake.parquet.structure import placed
