@@ -28,7 +28,7 @@ from ticklake.errors import CorruptObjectError
 from ticklake.fetching import fetch
 from ticklake.lake import Lake, rowgroups, scan
 from ticklake.lake.footers import FOOTER_GUESS
-from ticklake.parquet.structure import Structure
+from ticklake.parquet.structure import PageHeader, Structure, page_headers
 from ticklake.types import Window
 
 VALUES = ["price", "size", "aggressor_side", "trade_id"]
@@ -291,6 +291,69 @@ def test_an_index_without_some_pages_is_refused(tmp_path: Path, cut: int) -> Non
     told[2 if long_form else 1] -= cut if long_form else cut << 4
     with pytest.raises(CorruptObjectError, match="page index"):
         rows(tmp_path, SMALL_FILE[: index.start] + bytes(told) + SMALL_FILE[index.end :])
+
+
+# Pages that tell their times themselves
+
+
+BY_HEADERS = parquet(
+    SMALL.drop_columns(["noise", "instrument_key"]),
+    rows_per_group=400,
+    write_batch_size=20,
+    data_page_size=100,
+    use_dictionary=False,
+    write_page_checksum=True,
+)
+
+
+def pages_by_headers(column: int) -> list[PageHeader]:
+    chunk = structure_of(BY_HEADERS).row_groups[0].chunk(column)
+    return list(page_headers(chunk, lambda wanted: BY_HEADERS[wanted.start : wanted.end]))
+
+
+def test_only_pages_with_rows_of_the_window_are_decoded(tmp_path: Path) -> None:
+    decoded = 0
+    for column in range(structure_of(BY_HEADERS).row_groups[0].columns):
+        end = 0
+        for page in pages_by_headers(column):
+            first, end = end, end + page.values
+            spoilt = bytearray(BY_HEADERS)
+            # Its checksum tells, if anybody looks at the page.
+            spoilt[page.end - 1] ^= 1
+            if first < 150 and end > 100:
+                with pytest.raises(CorruptObjectError):
+                    rows(tmp_path, bytes(spoilt))
+                decoded += 1
+            else:
+                assert rows(tmp_path, bytes(spoilt)) == [str(n) for n in range(100, 150)]
+    assert decoded >= 2 * 6
+
+
+def test_headers_that_contradict_the_rows_are_refused(tmp_path: Path) -> None:
+    seen = 0
+    for page in pages_by_headers(structure_of(BY_HEADERS).row_groups[0].columns - 1):
+        header = BY_HEADERS[page.start : page.body]
+        for n in range(101, 149):
+            true, wrong = (
+                (DAY_START + m * SECOND).to_bytes(8, "little") for m in (n, n - 1 + 2 * (n % 20 == 0))
+            )
+            if true in header:
+                spoilt = BY_HEADERS[: page.start] + header.replace(true, wrong) + BY_HEADERS[page.body :]
+                with pytest.raises(CorruptObjectError, match="the page header says"):
+                    rows(tmp_path, spoilt)
+                seen += 1
+    assert seen >= 4
+
+
+def test_headers_that_contradict_the_footer_are_refused(tmp_path: Path) -> None:
+    times = structure_of(BY_HEADERS).row_groups[0].columns - 1
+    page = pages_by_headers(times)[0]
+    header = BY_HEADERS[page.start : page.body]
+    true, wrong = ((DAY_START + m * SECOND).to_bytes(8, "little") for m in (0, -1))
+    assert true in header
+    spoilt = BY_HEADERS[: page.start] + header.replace(true, wrong) + BY_HEADERS[page.body :]
+    with pytest.raises(CorruptObjectError, match="the footer says"):
+        rows(tmp_path, spoilt)
 
 
 # Counts

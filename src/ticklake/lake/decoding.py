@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections import Counter
 from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ from ticklake.parquet.structure import (
 )
 from ticklake.types import ByteRange
 
-__all__ = ["SparseFile", "column_decoders", "decode", "pages_of", "row_decoders"]
+__all__ = ["Budget", "SparseFile", "column_decoders", "decode", "pages_of", "row_decoders"]
 
 _CODECS = {1: "snappy", 6: "zstd", 7: "lz4_raw"}
 """Compressions of pages by number that Arrow undoes by itself as well."""
@@ -153,7 +154,7 @@ def column_decoders(
     Args and errors are those of `decode`. No column is nested.
     """
     numbers = {metadata.schema.column(number).path: number for number in range(len(metadata.schema))}
-    budget = _Budget(index)
+    budget = Budget(index)
 
     def decoded(name: str) -> pa.Table:
         table = _decode(file, metadata, group, index, [name], index)
@@ -172,6 +173,7 @@ def row_decoders(
     rows: range,
     *,
     by_index: bool,
+    budget: Budget,
 ) -> list[Callable[[], pa.Table]]:
     """Prepare to decode columns of some rows of a row group.
 
@@ -182,25 +184,31 @@ def row_decoders(
         pages: By the number of the column, neighbouring pages that have those rows. No column is nested.
         rows: Positions in the row group.
         by_index: Whether the pages are known from a page index, and to be held against what they say.
+        budget: What all that is decoded of the row group may take.
 
     Returns:
-        What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.
+        What decodes some of the columns each, in whatever thread, the largest first; a `CorruptObjectError`
+        as from here.
 
     Raises:
         CorruptObjectError: They cannot be decoded, are not what footer or page index say, or are beyond a
             limit.
     """
+    group = structure.row_groups[index]
+    sizes: Counter[tuple[int, int]] = Counter()
     spans: dict[tuple[int, int], list[int]] = {}
     for column, mine in pages.items():
-        spans.setdefault((mine[0].first_row, mine[-1].end_row), []).append(column)
-    sets = [{column: pages[column] for column in columns} for columns in spans.values()]
+        span = mine[0].first_row, mine[-1].end_row
+        spans.setdefault(span, []).append(column)
+        sizes[span] += group.chunk(column).uncompressed
+    largest_first = [(span, spans[span]) for span, _ in sizes.most_common()]
+    sets = [{column: pages[column] for column in columns} for _, columns in largest_first]
     try:
-        small = _SmallFile.of(file, structure, structure.row_groups[index], sets)
+        small = _SmallFile.of(file, structure, group, sets)
     except OSError as exc:
         raise CorruptObjectError(f"row group {index} cannot be decoded: {exc}") from exc
     if by_index:
         small.check(sets)
-    budget = _Budget(index)
 
     def decoded(number: int, start: int, end: int, columns: Sequence[int]) -> pa.Table:
         table = small.decode(number, columns, index)
@@ -211,11 +219,11 @@ def row_decoders(
 
     return [
         partial(decoded, number, start, end, columns)
-        for number, ((start, end), columns) in enumerate(spans.items())
+        for number, ((start, end), columns) in enumerate(largest_first)
     ]
 
 
-class _Budget:
+class Budget:
     """Holds what is decoded of a row group, side by side, against the limit."""
 
     def __init__(self, index: int) -> None:
@@ -249,7 +257,8 @@ def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]
             continue
         if page.start != position or page.values <= 0:
             return ()
-        found.append(Page(ByteRange(page.start, page.end), row, page.values, page.needs_dictionary))
+        place = ByteRange(page.start, page.end)
+        found.append(Page(place, row, page.values, page.needs_dictionary, page.least, page.greatest))
         row, position = row + page.values, page.end
     return tuple(found) if row == group.rows else ()
 

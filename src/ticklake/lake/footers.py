@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
-from ticklake.lake.decoding import SparseFile, column_decoders, decode, pages_of, row_decoders
+from ticklake.lake.decoding import Budget, SparseFile, column_decoders, decode, pages_of, row_decoders
 from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.pages import ColumnPages
 from ticklake.lake.store import Fetched, Store
@@ -129,6 +129,7 @@ class Footer:
         pieces: Sequence[Fetched],
         *,
         by_index: bool,
+        budget: Budget,
     ) -> list[Callable[[], pa.Table]]:
         """Prepare to decode columns of some rows of a row group from the pages that have them.
 
@@ -138,6 +139,7 @@ class Footer:
             rows: Positions in the row group.
             pieces: The bytes of those pages and of their dictionaries, as far as they are not in the tail.
             by_index: Whether the pages are known from the page index.
+            budget: What all that is decoded of the row group may take.
 
         Returns:
             What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.
@@ -148,7 +150,9 @@ class Footer:
         """
         file = SparseFile(self.version.size, [*pieces, self.tail])
         with placed(self.version.url):
-            return self._placing(row_decoders(file, self.structure, index, pages, rows, by_index=by_index))
+            return self._placing(
+                row_decoders(file, self.structure, index, pages, rows, by_index=by_index, budget=budget)
+            )
 
     def _placing(self, decoders: Iterable[Callable[[], pa.Table]]) -> list[Callable[[], pa.Table]]:
         def placing(decoder: Callable[[], pa.Table]) -> pa.Table:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.types as pt
 
+from ticklake.conversion.dialects import nanos
 from ticklake.conversion.kernels import without_views
 from ticklake.errors import CorruptObjectError
+from ticklake.lake.decoding import Budget
 from ticklake.lake.footers import Footer
 from ticklake.lake.loop import wait
-from ticklake.lake.pages import covering
+from ticklake.lake.pages import PageTimes, covering
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan
 from ticklake.lake.store import Fetched
 from ticklake.lake.times import moment, rows_within, time_range
@@ -27,7 +31,7 @@ DECODERS = min(4, os.process_cpu_count() or 1)
 
 
 SHARE = 131_072
-"""Rows whose times are worth a thread. Of fewer all columns are decoded, as choosing pages would not pay."""
+"""Rows whose times are worth a thread. Of fewer all columns are decoded, where no page tells its times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ def _decode_columns(unit: Unit, columns: Sequence[str], pieces: Sequence[Fetched
         return unit.footer.decode(group.index, columns, pieces)
     names = unit.footer.leaves
     pages = {part.column: part.pages for part in group.parts if names[part.column] in columns}
-    decoders = unit.footer.row_decoders(group.index, pages, group.stretch, pieces, by_index=True)
+    decoders = unit.footer.row_decoders(
+        group.index, pages, group.stretch, pieces, by_index=True, budget=Budget(group.index)
+    )
     return _side_by_side([decoder() for decoder in decoders])
 
 
@@ -95,39 +101,135 @@ def _side_by_side(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _decode_inside(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table | None:
-    """Decode the times, then of the other columns the pages with rows of the window.
+    """Decode the pages with rows of the window, by their times; where no page tells its own, all times first.
 
     Returns:
         None where that spares nothing, or it takes all pages to tell what is wrong with them.
     """
-    group, dialect, footer, window = unit.group, unit.plan.dialect, unit.footer, inside.window
+    group, window = unit.group, inside.window
     if group.time_min is None or group.time_max is None:
         return None
     if window.start <= group.time_min and group.time_max < window.end:
         return None
-    if group.stretch is None and group.rows <= SHARE:
+    timed = _timed(unit, pieces, (group.time_min, group.time_max))
+    if timed:
+        rows = _meeting(timed, window)
+        if group.parts or 2 * len(rows) <= group.rows:
+            return _decode_pages(unit, pieces, inside, rows, timed)
+    if group.rows <= SHARE:
         return _decode_small(unit, pieces, inside)
-    parts = [inside.pool.submit(decoder) for decoder in _time_decoders(unit, pieces)]
-    # Meanwhile, as this takes no thread of theirs.
-    others = [name for name in dialect.columns if name != dialect.time_column]
-    found = footer.pages(group.index, others, pieces, group.parts)
-    times = pa.concat_tables([part.result() for part in parts])
+    return None if timed else _decode_in_two(unit, pieces, inside)
+
+
+def _timed(unit: Unit, pieces: Sequence[Fetched], whole: tuple[int, int]) -> dict[range, PageTimes]:
+    """Return the times of all pages by their rows; none where not all of them tell theirs.
+
+    Args:
+        unit: The row group, or a stretch of it.
+        pieces: Its bytes.
+        whole: The least and the greatest time by the footer.
+
+    Raises:
+        CorruptObjectError: A page header is damaged, or contradicts the footer.
+    """
+    group, footer, dialect = unit.group, unit.footer, unit.plan.dialect
+    ((column, pages),) = footer.pages(group.index, [dialect.time_column], pieces, group.parts).items()
+    rows = [range(page.first_row, page.end_row) for page in pages]
+    if group.pages:
+        return dict(zip(rows, group.pages, strict=True))
+    kind = footer.metadata.schema.to_arrow_schema().field(dialect.time_column).type
+    is_signed = not pt.is_unsigned_integer(kind)
+    found: dict[range, PageTimes] = {}
+    for page, place in zip(pages, rows, strict=True):
+        chunk = footer.structure.row_groups[group.index].chunk(column)
+        bounds = chunk.integers_of(page.least, page.greatest, signed=is_signed)
+        if bounds is None:
+            return {}
+        least, greatest = (nanos(dialect, kind, bound) for bound in bounds)
+        _check_bounds(unit, (least, greatest), whole, "footer")
+        found[place] = PageTimes(page.rows, least, greatest)
+    return found
+
+
+def _meeting(timed: Mapping[range, PageTimes], window: Window) -> range:
+    """Return the rows from the first page to the last that meets the window; of a page where none does."""
+    met = [rows for rows, times in timed.items() if times.meets(window)] or [*timed][:1]
+    return range(met[0].start, met[-1].stop)
+
+
+def _decode_pages(
+    unit: Unit, pieces: Sequence[Fetched], inside: Inside, rows: range, timed: Mapping[range, PageTimes]
+) -> pa.Table | None:
+    dialect = unit.plan.dialect
+    table = _decode_rows(unit, pieces, inside, rows, dialect.columns)
+    if table is None:
+        return None
+    told_by = "page index" if unit.group.pages else "page header"
+    for page, times in timed.items():
+        if page.start in rows:
+            of_page = table.slice(page.start - rows.start, len(page))
+            _check_range(unit, of_page, times.least, times.greatest, told_by)
+    wanted = rows_within(table, dialect, inside.window)
+    return table.slice(wanted.start, len(wanted))
+
+
+def _decode_in_two(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table | None:
+    """Decode the times, then of the other columns the pages with rows of the window."""
+    dialect = unit.plan.dialect
+    times = pa.concat_tables(inside.pool.map(_call, _time_decoders(unit, pieces)))
     _check_times(unit, times)
-    rows_inside = rows_within(times, dialect, window)
-    if 2 * len(rows_inside) > group.rows or not all(found.values()):
+    wanted = rows_within(times, dialect, inside.window)
+    if 2 * len(wanted) > unit.group.rows:
         return None
     # One row at least tells the types.
-    first = group.stretch.start if group.stretch else 0
-    rows = range(first + rows_inside.start, first + max(rows_inside.stop, rows_inside.start + 1))
-    needed = {column: covering(pages, rows) for column, pages in found.items()}
-    decoders = footer.row_decoders(group.index, needed, rows, pieces, by_index=group.stretch is not None)
-    table = _side_by_side(inside.pool.map(_call, decoders)).slice(0, len(rows_inside))
-    own = times.slice(rows_inside.start, len(rows_inside))
-    return table.append_column(own.schema.field(0), own.column(0))
+    rows = range(wanted.start, max(wanted.stop, wanted.start + 1))
+    others = [name for name in dialect.columns if name != dialect.time_column]
+    table = _decode_rows(unit, pieces, inside, rows, others)
+    if table is None:
+        return None
+    own = times.slice(wanted.start, len(wanted))
+    return table.slice(0, len(wanted)).append_column(own.schema.field(0), own.column(0))
+
+
+def _decode_rows(
+    unit: Unit, pieces: Sequence[Fetched], inside: Inside, rows: range, columns: Sequence[str]
+) -> pa.Table | None:
+    """Decode some rows of a row group from the pages that have them, shares of the columns side by side.
+
+    Returns:
+        None where the pages of a column do not tell their rows.
+    """
+    group, footer = unit.group, unit.footer
+    budget = Budget(group.index)
+    parts: list[Future[pa.Table]] = []
+    # Of few rows, preparing two decodings takes longer than one of them.
+    for names in _shares(unit, columns) if len(rows) > SHARE else [columns]:
+        found = footer.pages(group.index, names, pieces, group.parts)
+        if not all(found.values()):
+            return None
+        needed = {column: covering(pages, rows) for column, pages in found.items()}
+        by_index = bool(group.parts)
+        decoders = footer.row_decoders(group.index, needed, rows, pieces, by_index=by_index, budget=budget)
+        parts += [inside.pool.submit(decoder) for decoder in decoders]
+    return _side_by_side(part.result() for part in parts)
+
+
+def _shares(unit: Unit, columns: Sequence[str]) -> list[Sequence[str]]:
+    """Part columns so that each thread has about as many bytes to decode."""
+    group = unit.footer.structure.row_groups[unit.group.index]
+    sizes = dict.fromkeys(columns, 0)
+    for number, name in enumerate(unit.footer.leaves):
+        if name in sizes:
+            sizes[name] = group.chunk(number).uncompressed
+    shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(DECODERS, len(columns)))]
+    for name in sorted(columns, key=lambda name: -sizes[name]):
+        size, names = shares.pop(0)
+        insort(shares, (size + sizes[name], [*names, name]))
+    return [names for _, names in reversed(shares)]
 
 
 def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table:
-    """Decode all of a row group that is too small for choosing pages to pay, its columns side by side."""
+    """Decode all of a row group that is too small for its times to be decoded first, columns side by side."""
     dialect = unit.plan.dialect
     decoders = unit.footer.column_decoders(unit.group.index, dialect.columns, pieces)
     table = _side_by_side(inside.pool.map(_call, decoders))
@@ -139,17 +241,17 @@ def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.T
 def _time_decoders(unit: Unit, pieces: Sequence[Fetched]) -> list[Callable[[], pa.Table]]:
     """Return what decodes the times, a part each, in order."""
     group, footer, name = unit.group, unit.footer, unit.plan.dialect.time_column
-    ((column, pages),) = footer.pages(group.index, [name], pieces, group.parts).items()
+    ((column, pages),) = footer.pages(group.index, [name], pieces, ()).items()
     if not pages:
         return [partial(_decode_columns, unit, [name], pieces)]
     shares = max(1, min(DECODERS, group.rows // SHARE))
     size = -(-len(pages) // shares)
+    budget = Budget(group.index)
     found: list[Callable[[], pa.Table]] = []
     for first in range(0, len(pages), size):
-        run = pages[first : first + size]
-        rows = range(run[0].first_row, run[-1].end_row)
-        by_index = group.stretch is not None
-        found += footer.row_decoders(group.index, {column: run}, rows, pieces, by_index=by_index)
+        run = {column: pages[first : first + size]}
+        rows = range(run[column][0].first_row, run[column][-1].end_row)
+        found += footer.row_decoders(group.index, run, rows, pieces, by_index=False, budget=budget)
     return found
 
 
@@ -170,11 +272,14 @@ def _check_times(unit: Unit, table: pa.Table) -> None:
 
 
 def _check_range(unit: Unit, table: pa.Table, least: int, greatest: int, told_by: str) -> None:
-    if (found := time_range(table, unit.plan.dialect)) is None:
-        return
-    if found[0] < least or found[1] > greatest:
+    if (found := time_range(table, unit.plan.dialect)) is not None:
+        _check_bounds(unit, found, (least, greatest), told_by)
+
+
+def _check_bounds(unit: Unit, found: tuple[int, int], told: tuple[int, int], told_by: str) -> None:
+    if found[0] < told[0] or found[1] > told[1]:
         raise CorruptObjectError(
             f"row group {unit.group.index} has rows from {moment(found[0])} to {moment(found[1])}, the "
-            f"{told_by} says {moment(least)} to {moment(greatest)}",
+            f"{told_by} says {moment(told[0])} to {moment(told[1])}",
             url=unit.footer.version.url,
         )

@@ -330,12 +330,13 @@ def plan_object(
     groups: list[RowGroupPlan] = []
     least, greatest = _MAX_NANOS, -_MAX_NANOS
     unread = _Unread(window)
+    own = Window.of_day(day)
     first_row = 0
     for number, group in enumerate(structure.row_groups):
         times = columns.times(group)
         if times is not None:
             least, greatest = min(least, times[0]), max(greatest, times[1])
-        near = _near(times, day, reach)
+        near = _near(times, own, reach)
         if group.rows and near[0] < window.end and near[1] >= window.start:
             whole = columns.plan(group, number, first_row, times, near, source)
             groups += index.stretches(group, whole, unread)
@@ -359,11 +360,10 @@ def _reach(day: dt.date, slack: int) -> Window:
     return Window(max(0, own.start - slack), min(_MAX_NANOS, own.end + slack))
 
 
-def _near(times: tuple[int, int] | None, day: dt.date, reach: Window) -> tuple[int, int]:
+def _near(times: tuple[int, int] | None, own: Window, reach: Window) -> tuple[int, int]:
     """Return the part of a row group's times that is near its day; where none is, the moment next to it."""
     if times is None:
         return reach.start, reach.end - 1
-    own = Window.of_day(day)
     if times[1] < reach.start:
         return own.start, own.start
     if times[0] >= reach.end:

@@ -36,12 +36,15 @@ class Page:
         first_row: Position of its first row in the row group.
         rows: How many it has.
         needs_dictionary: Whether its values are told by the dictionary, as far as is known.
+        least, greatest: By its own header, as stored; None where that does not tell.
     """
 
     range: ByteRange
     first_row: int
     rows: int
     needs_dictionary: bool = True
+    least: bytes | None = None
+    greatest: bytes | None = None
 
     @property
     def end_row(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ticklake.errors import CorruptObjectError
@@ -65,9 +65,9 @@ PHYSICAL_TYPES = (
 _INTEGER_BYTES = {"INT32": 4, "INT64": 8}
 _DICTIONARY_PAGE = 2
 _DATA_PAGES = {
-    0: (5, 2),
-    3: (8, 4),
-}  # where the header of that type of page stands, and its encoding in there
+    0: (5, 2, 5),
+    3: (8, 4, 8),
+}  # where the header of that type of page stands, and its encoding and statistics in there
 _DICTIONARY_ENCODINGS = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY = 7
 
@@ -81,7 +81,14 @@ _FOOTER: Fields = {
     3: I64,
     _ROW_GROUPS: Many(_ROW_GROUP, MAX_ROW_GROUPS, "row groups"),
 }
-_PAGE: Fields = {1: I32, 2: I32, 3: I32, 5: {1: I32, 2: I32}, 7: {1: I32}, 8: {1: I32, 4: I32}}
+_PAGE: Fields = {
+    1: I32,
+    2: I32,
+    3: I32,
+    5: {1: I32, 2: I32, 5: _STATISTICS},
+    7: {1: I32},
+    8: {1: I32, 4: I32, 8: _STATISTICS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +120,17 @@ class Chunk:
 
     def integers(self, *, signed: bool = True) -> tuple[int, int] | None:
         """Return the least and the greatest value of whole numbers, None where that is not told."""
+        return self.integers_of(self.least, self.greatest, signed=signed)
+
+    def integers_of(
+        self, least: bytes | None, greatest: bytes | None, *, signed: bool
+    ) -> tuple[int, int] | None:
+        """Return bounds of some of its values as whole numbers; None where there are none that make sense."""
         width = _INTEGER_BYTES.get(self.physical_type)
-        if self.least is None or self.greatest is None:
+        if least is None or greatest is None or {len(least), len(greatest)} != {width}:
             return None
-        if {len(self.least), len(self.greatest)} != {width}:
-            return None
-        least, greatest = (
-            int.from_bytes(value, "little", signed=signed) for value in (self.least, self.greatest)
-        )
-        return (least, greatest) if least <= greatest else None
+        low, high = (int.from_bytes(value, "little", signed=signed) for value in (least, greatest))
+        return (low, high) if low <= high else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,8 @@ class RowGroup:
 
     rows: int
     _columns: list[dict[int, Any]]
+    # Each window that is planned asks for the times of every row group.
+    _chunks: dict[int, Chunk] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, rows: int, columns: Iterable[Mapping[int, int]]) -> RowGroup:
@@ -151,6 +162,11 @@ class RowGroup:
         Raises:
             CorruptObjectError: It is not there, or what is said of it makes no sense.
         """
+        if column not in self._chunks:
+            self._chunks[column] = self._chunk(column)
+        return self._chunks[column]
+
+    def _chunk(self, column: int) -> Chunk:
         try:
             column_chunk = self._columns[column]
             data = column_chunk[3]
@@ -164,8 +180,7 @@ class RowGroup:
                 data[6],
                 ByteRange(start, start + data[7]),
                 first_page,
-                statistics.get(6, statistics.get(2)),
-                statistics.get(5, statistics.get(1)),
+                *_bounds(statistics),
                 _index_range(column_chunk.get(6), column_chunk.get(7)),
                 _index_range(column_chunk.get(4), column_chunk.get(5)),
             )
@@ -180,6 +195,10 @@ class RowGroup:
         if kind < 0 or found.values < 0 or found.uncompressed < 0:
             raise CorruptObjectError(f"the footer has negative numbers for column {column} of a row group")
         return found
+
+
+def _bounds(statistics: Mapping[int, bytes]) -> tuple[bytes | None, bytes | None]:
+    return statistics.get(6, statistics.get(2)), statistics.get(5, statistics.get(1))
 
 
 def _index_range(start: int | None, length: int | None) -> ByteRange | None:
@@ -251,6 +270,7 @@ class PageHeader(NamedTuple):
         uncompressed: Bytes without the header.
         values: How many, nulls included.
         encoding: Number of the encoding; None for pages that are ignored.
+        least, greatest: By its statistics, as stored; None where they do not tell.
     """
 
     start: int
@@ -260,6 +280,8 @@ class PageHeader(NamedTuple):
     uncompressed: int
     values: int
     encoding: int | None
+    least: bytes | None
+    greatest: bytes | None
 
     @property
     def needs_dictionary(self) -> bool:
@@ -332,21 +354,23 @@ def page_headers(chunk: Chunk, read: Callable[[ByteRange], bytes]) -> Iterator[P
             raise CorruptObjectError(f"a column has more than {MAX_PAGES:,} pages in a row group")
         is_dictionary = page.get(1) == _DICTIONARY_PAGE
         if is_dictionary:
-            count, encoding = page.get(7, {}).get(1, 0), None
+            count, encoding, least, greatest = page.get(7, {}).get(1, 0), None, None, None
         else:
-            count, encoding = _content(page)
+            count, encoding, least, greatest = _content(page)
             values += count
-        yield PageHeader(start, position - stored, position, is_dictionary, size, count, encoding)
+        yield PageHeader(
+            start, position - stored, position, is_dictionary, size, count, encoding, least, greatest
+        )
 
 
-def _content(page: dict[int, Any]) -> tuple[int, int | None]:
-    """Return how many values a data page has, and their encoding; none for other pages, which are ignored."""
-    place, encoding = _DATA_PAGES.get(page.get(1, -1), (0, 0))
+def _content(page: dict[int, Any]) -> tuple[int, int | None, bytes | None, bytes | None]:
+    """Return how many values a data page has, their encoding and bounds; none for others, to be ignored."""
+    place, encoding, statistics = _DATA_PAGES.get(page.get(1, -1), (0, 0, 0))
     header = page.get(place, {})
     count: int = header.get(1, 0)
     if count < 0:
         raise CorruptObjectError(f"a page claims {count} values")
-    return count, header.get(encoding)
+    return count, header.get(encoding), *_bounds(header.get(statistics, {}))
 
 
 def _page(start: int, limit: int, read: Callable[[ByteRange], bytes]) -> tuple[dict[int, Any], int]:
