@@ -121,13 +121,13 @@ def test_the_engine_reads_the_same_from_our_files_as_from_its_own(
     assert sum(groups) == len(made)
 
 
-@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 50))
-@settings(max_examples=40)
-def test_rows_survive_any_batching(sizes: list[int], row_group_rows: int) -> None:
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 50), st.integers(0, 3))
+@settings(max_examples=60)
+def test_rows_survive_any_batching(sizes: list[int], row_group_rows: int, encoders: int) -> None:
     table = trades([WINDOW.start + i for i in range(sum(sizes))])
     with tempfile.TemporaryDirectory() as root:
         with CatalogWriter(
-            Path(root), CatalogType.TRADES, SPEC, WINDOW, row_group_rows=row_group_rows
+            Path(root), CatalogType.TRADES, SPEC, WINDOW, row_group_rows=row_group_rows, encoders=encoders
         ) as writer:
             start = 0
             for size in sizes:
@@ -255,16 +255,31 @@ def test_rows_of_another_schema_or_precision_are_refused(tmp_path: Path) -> None
     assert files_below(tmp_path) == set()
 
 
+def test_a_file_is_the_same_however_many_encode_it(tmp_path: Path) -> None:
+    table = trades([WINDOW.start + i for i in range(1_000)])
+    found = set()
+    for encoders in (0, 1, 2, 5):
+        options = {"row_group_rows": 30, "encoders": encoders}
+        with CatalogWriter(tmp_path / str(encoders), CatalogType.TRADES, SPEC, WINDOW, **options) as writer:
+            for start in range(0, 1_000, 77):
+                writer.write(table.slice(start, 77))
+            found.add(writer.commit(PROVENANCE).read_bytes())
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("encoders", [0, 2])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_error_leaves_nothing(tmp_path: Path, error: type[BaseException], encoders: int) -> None:
     def fail() -> None:
-        with CatalogWriter(tmp_path, CatalogType.TRADES, SPEC, WINDOW, row_group_rows=1) as writer:
-            writer.write(trades([WINDOW.start, WINDOW.start + 1]))
+        options = {"row_group_rows": 1, "encoders": encoders}
+        with CatalogWriter(tmp_path, CatalogType.TRADES, SPEC, WINDOW, **options) as writer:
+            writer.write(trades([WINDOW.start, WINDOW.start + 1, WINDOW.start + 2]))
             raise error
 
     with pytest.raises(error):
         fail()
     assert files_below(tmp_path) == set()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ticklake-encode")]
 
 
 def test_leaving_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
@@ -409,16 +424,18 @@ from ticklake.errors import CatalogError
 from ticklake.types import Window
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 window = Window(int(sys.argv[2]), int(sys.argv[2]) + 10_000)
+options = {"row_group_rows": 1_000, "encoders": int(sys.argv[3])}
 try:
-    put(Path(sys.argv[1]), window, list(range(*window.closed)), row_group_rows=1_000)
+    put(Path(sys.argv[1]), window, list(range(*window.closed)), **options)
 except CatalogError as error:
     print(error)
 """
 
 
-def test_a_file_system_that_refuses_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoders", [0, 2])
+def test_a_file_system_that_refuses_is_an_error_that_leaves_nothing(tmp_path: Path, encoders: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LIMITED, str(tmp_path), str(WINDOW.start)],
+        [sys.executable, "-W", "error", "-c", LIMITED, str(tmp_path), str(WINDOW.start), str(encoders)],
         check=False,
         capture_output=True,
         text=True,

@@ -204,13 +204,19 @@ class Catalog:
         return tuple(sorted([*present, *self.missing(catalog_type, nautilus_id, window)]))
 
     def writer(
-        self, catalog_type: CatalogType, spec: InstrumentSpec, window: Window, *, replace: bool = False
+        self,
+        catalog_type: CatalogType,
+        spec: InstrumentSpec,
+        window: Window,
+        *,
+        replace: bool = False,
+        encoders: int = 0,
     ) -> CatalogWriter:
         """Return a writer of the file that answers for `window`; see `CatalogWriter`.
 
         Hold `lock` around asking what is missing and writing it.
         """
-        writer = CatalogWriter(self.path, catalog_type, spec, window, replace=replace)
+        writer = CatalogWriter(self.path, catalog_type, spec, window, replace=replace, encoders=encoders)
         try:
             forget_record(
                 self.path, data_folder(self.path, catalog_type, spec.nautilus_id) / file_name(window)

@@ -7,13 +7,15 @@ left behind can be told from what a living one needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Buffer, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace as replaced
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +26,8 @@ from ticklake.catalog.naming import file_name, instrument_dir, other_spelling, p
 from ticklake.catalog.provenance import FOOTER_KEY, Provenance
 from ticklake.catalog.schema import schema
 from ticklake.errors import CatalogConflictError, CatalogError
+from ticklake.parquet.footers import MAGIC
+from ticklake.parquet.joining import Joined
 from ticklake.types import CatalogType, InstrumentSpec, Window, format_nanos
 
 __all__ = ["ROW_GROUP_ROWS", "AtomicFile", "CatalogWriter", "data_folder", "remove_stale_temporaries"]
@@ -154,6 +158,8 @@ class CatalogWriter:
         replace: Replace the files that lie inside the window: that of the very same window in the same
             instant, others by being superseded (see `listing`).
         row_group_rows: Rows of a row group; by default those of `ROW_GROUP_ROWS`.
+        encoders: How many row groups are encoded at a time, in threads of their own, while the next rows are
+            taken; with 0 each is encoded by who brings its last row. The file is the same, byte for byte.
 
     Raises:
         CatalogConflictError: The catalog has a file for a part of the window already.
@@ -169,6 +175,7 @@ class CatalogWriter:
         *,
         replace: bool = False,
         row_group_rows: int | None = None,
+        encoders: int = 0,
     ) -> None:
         self.spec = spec
         self.window = window
@@ -178,13 +185,13 @@ class CatalogWriter:
         self._row_group_rows = row_group_rows or ROW_GROUP_ROWS[catalog_type]
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
+        self._joined = Joined()
+        self._encoders = encoders
+        self._pool = ThreadPoolExecutor(encoders, thread_name_prefix="ticklake-encode") if encoders else None
+        self._encoding: deque[Future[pa.Buffer]] = deque()
         target = data_folder(root, catalog_type, spec.nautilus_id) / file_name(window)
         self._file = AtomicFile(root, target, guard=lambda: _check_free(target, window, replace=replace))
-        try:
-            self._parquet = _parquet_writer(self._file.stream, self._schema)
-        except BaseException:
-            self._file.discard()
-            raise
+        self._append(MAGIC)
 
     def write(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Append rows, which have to follow those before in `ts_init`.
@@ -237,8 +244,24 @@ class CatalogWriter:
         rest = table.slice(rows)
         self._pending = [rest] if rest.num_rows else []
         self._pending_rows = rest.num_rows
+        group = table.slice(0, rows)
+        if self._pool is None:
+            self._append_row_group(_encoded(group, self._schema))
+            return
+        self._drain(self._encoders - 1)
+        self._encoding.append(self._pool.submit(_encoded, group, self._schema))
+
+    def _drain(self, left: int) -> None:
+        """Wait until no more row groups than that are under way, and write what comes of the others."""
+        while len(self._encoding) > left:
+            self._append_row_group(self._encoding.popleft().result())
+
+    def _append_row_group(self, part: pa.Buffer) -> None:
+        self._append(self._joined.add(memoryview(part)))
+
+    def _append(self, data: Buffer) -> None:
         with disk.writing(self._file.target):
-            self._parquet.write_table(table.slice(0, rows), row_group_size=rows)
+            self._file.stream.write(data)
 
     def commit(self, provenance: Provenance) -> Path:
         """Complete the file, sync it, and give it its final name, and return that.
@@ -252,10 +275,12 @@ class CatalogWriter:
         """
         if self._pending_rows:
             self._write_row_group(self._pending_rows)
+        self._drain(0)
+        if not self.rows:
+            self._append_row_group(_encoded(self._schema.empty_table(), self._schema))
         provenance = replaced(provenance, converter=provenance.converter or _version())
-        with disk.writing(self._file.target):
-            self._parquet.add_key_value_metadata({FOOTER_KEY: provenance.to_json()})
-            self._parquet.close()
+        self._append(self._joined.footer({FOOTER_KEY: provenance.to_json().encode()}))
+        self._stop_encoders()
         return self._file.commit()
 
     def __enter__(self) -> Self:
@@ -269,11 +294,13 @@ class CatalogWriter:
     def discard(self) -> None:
         """Remove what was written. Does nothing after a commit."""
         self._pending = []
-        # The writer would otherwise try to complete its file whenever it is collected.
-        with suppress(OSError, pa.ArrowException):
-            self._parquet.close()
-        self._parquet.is_open = False
+        self._encoding.clear()
+        self._stop_encoders()
         self._file.discard()
+
+    def _stop_encoders(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
 
 def _check_free(target: Path, window: Window, *, replace: bool) -> None:
@@ -307,23 +334,28 @@ def _fields(names: pa.Schema) -> str:
     return f"{', '.join(f'{field.name}: {field.type}' for field in names)} with {names.metadata}"
 
 
-def _parquet_writer(stream: BinaryIO, rows: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        stream,
-        rows,
+def _encoded(rows: pa.Table, schema: pa.Schema) -> pa.Buffer:
+    """Return a Parquet file of a row group, or of none where there are no rows."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        schema,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[path for path in _leaves(rows) if path.rpartition(".")[2] in _DICTIONARY],
+        use_dictionary=[path for path in _leaves(schema) if path.rpartition(".")[2] in _DICTIONARY],
         column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
         write_page_checksum=True,
         # Rows are looked up by time alone; the other columns' would cost a sixth of the writing.
         write_statistics=list(_DELTA),
-    )
+    ) as parquet:
+        if rows.num_rows:
+            parquet.write_table(rows, row_group_size=rows.num_rows)
+    return sink.getvalue()
 
 
-def _leaves(rows: pa.Schema) -> Iterator[str]:
+def _leaves(schema: pa.Schema) -> Iterator[str]:
     """Yield the paths of the Parquet columns."""
-    for field in rows:
+    for field in schema:
         if pa.types.is_list(field.type):
             yield from (f"{field.name}.list.element.{inner.name}" for inner in field.type.value_type)
         else:

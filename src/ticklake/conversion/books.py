@@ -1,8 +1,8 @@
 """Book snapshots: from the level columns of a source file to delta rows or depth rows.
 
-In between a snapshot is one row with two fixed-size lists, the prices and the sizes of its levels (bids
-best first, then asks best first); an absent level has price and size zero. Such rows are cheap to put in
-order, and grow into deltas only afterwards.
+In between a snapshot is one row with four fixed-size lists, the prices and the sizes of its bids and asks,
+best first; an absent level has price and size zero. Such rows are cheap to put in order, and grow into deltas
+only afterwards.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _ACTIONS = dictionary("ADD", "CLEAR")
 _ADD, _CLEAR = 0, 1
 _SIDES = dictionary("NO_ORDER_SIDE", "BUY", "SELL")
 _NO_SIDE, _BUY, _SELL = 0, 1, 2
+_BID, _ASK = ("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes")
 
 
 def canonical_schema(depth: int) -> pa.Schema:
@@ -49,13 +50,14 @@ def canonical_schema(depth: int) -> pa.Schema:
     Args:
         depth: Levels a side.
     """
-    levels = pa.list_(DECIMAL, 2 * depth)
-    return pa.schema([("ts_event", TIMESTAMP), ("ts_init", TIMESTAMP), ("prices", levels), ("sizes", levels)])
+    levels = pa.list_(DECIMAL, depth)
+    times = [("ts_event", TIMESTAMP), ("ts_init", TIMESTAMP)]
+    return pa.schema([*times, *((name, levels) for name in (*_BID, *_ASK))])
 
 
 def snapshots(
     batch: pa.RecordBatch, dialect: BookDialect, spec: InstrumentSpec, verdict: Verdict
-) -> tuple[pa.Array, pa.Array, dict[Note, Mask]]:
+) -> tuple[list[pa.Array], dict[Note, Mask]]:
     """Convert the levels of a batch; levels with a null, NaN or zero price or size become absent ones.
 
     Args:
@@ -65,28 +67,30 @@ def snapshots(
         verdict: Learns which rows are bad.
 
     Returns:
-        The lists `prices` and `sizes` of the canonical form, and which rows are remarkable.
+        The lists of the canonical form, and which rows are remarkable.
     """
-    price_columns = (*dialect.bid_price, *dialect.ask_price)
-    size_columns = (*dialect.bid_size, *dialect.ask_size)
-    price = _numbers(batch, price_columns, spec.price_precision, PRICE_MAX)
-    size = _numbers(batch, size_columns, spec.size_precision, SIZE_MAX)
+    columns = (dialect.bid_price, dialect.bid_size, dialect.ask_price, dialect.ask_size)
+    kinds = ((spec.price_precision, PRICE_MAX), (spec.size_precision, SIZE_MAX)) * 2
+    found = [_numbers(batch, names, *kind) for names, kind in zip(columns, kinds, strict=True)]
     gap = np.zeros(batch.num_rows, np.bool_)
-    if price.faults.any() or size.faults.any():
-        absent = _is_absent(price.faults) | _is_absent(size.faults)
-        for side in (absent[:, : dialect.depth], absent[:, dialect.depth :]):
-            gap |= (side[:, :-1] & ~side[:, 1:]).any(axis=1)
-        for numbers, columns in ((price, price_columns), (size, size_columns)):
+    for side in (found[:2], found[2:]):
+        if not any(numbers.faults.any() for numbers in side):
+            continue
+        absent = _is_absent(side[0].faults) | _is_absent(side[1].faults)
+        gap |= (absent[:, :-1] & ~absent[:, 1:]).any(axis=1)
+        for numbers in side:
             numbers.faults[absent] = 0
             numbers.raw[absent] = 0
             numbers.values[absent] = np.nan
-            for level, column in enumerate(columns):
-                verdict.flag_faults(numbers.faults[:, level], column, is_price=numbers is price)
-    lists = (
-        pa.FixedSizeListArray.from_arrays(decimal_array(numbers.raw), 2 * dialect.depth)
-        for numbers in (price, size)
-    )
-    return *lists, _remarkable(price.values, dialect.depth) | {Note.LEVEL_GAP: gap}
+    # Of several faults of a row that of a price is told.
+    for kind in (0, 2, 1, 3):
+        if found[kind].faults.any():
+            for level, column in enumerate(columns[kind]):
+                verdict.flag_faults(found[kind].faults[:, level], column, is_price=kind in (0, 2))
+    lists = [
+        pa.FixedSizeListArray.from_arrays(decimal_array(numbers.raw), dialect.depth) for numbers in found
+    ]
+    return lists, _remarkable(found[0].values, found[2].values) | {Note.LEVEL_GAP: gap}
 
 
 class _Numbers(NamedTuple):
@@ -121,14 +125,14 @@ def _is_absent(faults: Faults) -> Mask:
     return absent
 
 
-def _remarkable(prices: Floats, depth: int) -> dict[Note, Mask]:
+def _remarkable(bids: Floats, asks: Floats) -> dict[Note, Mask]:
     """Return which snapshots are crossed, have levels out of order, or none; an absent level is NaN."""
     best = []
-    unordered = np.zeros(len(prices), np.bool_)
+    unordered = np.zeros(len(bids), np.bool_)
     # Asks get dearer from level to level, and so do bids when they are negated.
-    for side in (-prices[:, :depth], prices[:, depth:]):
+    for side in (-bids, asks):
         least = most = side[:, 0]
-        for level in range(1, depth):
+        for level in range(1, side.shape[1]):
             unordered |= side[:, level] <= most
             most = np.fmax(most, side[:, level])
             least = np.fmin(least, side[:, level])
@@ -150,11 +154,12 @@ def deltas(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         batch: Snapshots in canonical form.
         schema: The catalog's schema of deltas.
     """
-    prices, sizes = _levels(batch, "prices"), _levels(batch, "sizes")
-    rows, levels = prices.shape[:2]
-    depth = levels // 2
+    (bid_prices, bid_sizes), (ask_prices, ask_sizes) = _levels(batch, _BID), _levels(batch, _ASK)
+    rows, depth = bid_prices.shape[:2]
+    levels = 2 * depth
     there = np.ones((rows, 1 + levels), np.bool_)
-    there[:, 1:] = _present(sizes)
+    there[:, 1 : 1 + depth] = _present(bid_sizes)
+    there[:, 1 + depth :] = _present(ask_sizes)
     counts = there.sum(axis=1)
     total = int(counts.sum())
     complete = total == there.size
@@ -163,10 +168,11 @@ def deltas(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         repeated = np.tile(np.array(pattern, np.int8), rows)
         return repeated if complete else repeated[there.reshape(-1)]
 
-    def with_clear(raw: Ints) -> pa.Array:
+    def with_clear(bids: Ints, asks: Ints) -> pa.Array:
         full = np.empty((rows, 1 + levels, 2), np.int64)
         full[:, 0] = 0
-        full[:, 1:] = raw
+        full[:, 1 : 1 + depth] = bids
+        full[:, 1 + depth :] = asks
         column = decimal_array(full)
         return column if complete else column.filter(pa.array(there.reshape(-1)))
 
@@ -177,8 +183,8 @@ def deltas(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         [
             enum_array(of_pattern(_CLEAR, *[_ADD] * levels), _ACTIONS),
             enum_array(of_pattern(_NO_SIDE, *[_BUY] * depth, *[_SELL] * depth), _SIDES),
-            with_clear(prices),
-            with_clear(sizes),
+            with_clear(bid_prices, ask_prices),
+            with_clear(bid_sizes, ask_sizes),
             zeros,
             pa.array(flags),
             zeros,
@@ -196,13 +202,11 @@ def depths(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         batch: Snapshots in canonical form.
         schema: The catalog's schema of depths.
     """
-    prices, sizes = _levels(batch, "prices"), _levels(batch, "sizes")
-    depth = prices.shape[1] // 2
-    rows = len(prices)
+    rows = batch.num_rows
     return pa.RecordBatch.from_arrays(
         [
-            _depth_side(prices[:, :depth], sizes[:, :depth]),
-            _depth_side(prices[:, depth:], sizes[:, depth:]),
+            _depth_side(*_levels(batch, _BID)),
+            _depth_side(*_levels(batch, _ASK)),
             pa.array(np.full(rows, _F_SNAPSHOT | _F_LAST, np.uint8)),
             pa.array(np.zeros(rows, np.uint64)),
             batch.column("ts_event"),
@@ -216,7 +220,7 @@ def _depth_side(prices: Ints, sizes: Ints) -> pa.Array:
     there = _present(sizes)
     ends = np.cumsum(there.sum(axis=1), dtype=np.int32)
     total = int(ends[-1]) if len(ends) else 0
-    numbers = (decimal_array(np.ascontiguousarray(raw)) for raw in (prices, sizes))
+    numbers = (decimal_array(raw) for raw in (prices, sizes))
     if total < there.size:
         mask = pa.array(there.reshape(-1))
         numbers = (column.filter(mask) for column in numbers)
@@ -226,8 +230,12 @@ def _depth_side(prices: Ints, sizes: Ints) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), levels, type=LEVELS)
 
 
-def _levels(batch: pa.RecordBatch, column: str) -> Ints:
-    lists = batch.column(column)
+def _levels(batch: pa.RecordBatch, side: tuple[str, str]) -> tuple[Ints, Ints]:
+    prices, sizes = (_raw(batch.column(name)) for name in side)
+    return prices, sizes
+
+
+def _raw(lists: pa.Array) -> Ints:
     return raw_of(lists.flatten()).reshape(len(lists), lists.type.list_size, 2)
 
 

@@ -278,8 +278,8 @@ class Converter:
     def _snapshots(
         self, batch: pa.RecordBatch, dialect: BookDialect, times: _Times, verdict: Verdict
     ) -> tuple[list[pa.Array], dict[Note, Mask]]:
-        prices, sizes, notes = books.snapshots(batch, dialect, self.spec, verdict)
-        return [*times.arrays(), prices, sizes], notes
+        levels, notes = books.snapshots(batch, dialect, self.spec, verdict)
+        return [*times.arrays(), *levels], notes
 
 
 @dataclass(frozen=True, slots=True)

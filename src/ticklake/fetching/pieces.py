@@ -71,8 +71,8 @@ class Published:
 class PieceWriter:
     """Writes the rows of a scan into one file a piece, and publishes each as soon as it is whole.
 
-    Rows are encoded in a thread of their own while the next ones are converted. A context manager:
-    a piece that is under way when the block is left is dropped.
+    Rows are encoded in a thread of their own, or several, while the next ones are converted. A context
+    manager: a piece that is under way when the block is left is dropped.
 
     Args:
         catalog: Where the files go.
@@ -80,6 +80,7 @@ class PieceWriter:
         scan: What is read; its window is a run of pieces without gaps.
         on_bad_row: Whether a row that cannot be converted is an error or goes to quarantine.
         share: How much of what may wait for encoders is for this one, 0 to 1.
+        encoders: Threads that encode besides the one that writes; with 0 that one does, see `CatalogWriter`.
 
     Attributes:
         pieces: The pieces of the scan.
@@ -94,7 +95,8 @@ class PieceWriter:
         scan: Scan,
         on_bad_row: Literal["fail", "quarantine"],
         *,
-        share: float = 1,
+        share: float,
+        encoders: int,
     ) -> None:
         request = unit.request
         self.converter = Converter(
@@ -113,10 +115,11 @@ class PieceWriter:
         self._rows_asked = 0
         self._source_rows = 0
         self._writer: CatalogWriter | None = None
-        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-encode")
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ticklake-write")
         self._encoding: deque[tuple[Future[None], int]] = deque()
         self._queued_bytes = 0
         self._queue = round(_QUEUED_BYTES * share)
+        self._encoders = encoders
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows that follow those before in `ts_init`; all of them lie in the scan's window."""
@@ -193,7 +196,11 @@ class PieceWriter:
         if self._writer is None:
             unit = self._unit
             self._writer = self._catalog.writer(
-                unit.request.catalog_type, unit.spec, self._piece.window, replace=unit.replace
+                unit.request.catalog_type,
+                unit.spec,
+                self._piece.window,
+                replace=unit.replace,
+                encoders=self._encoders,
             )
         return self._writer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Many",
     "Values",
     "read_struct",
+    "read_structs",
     "write_bytes",
     "write_integer",
     "write_list",
@@ -105,6 +107,19 @@ def read_struct(
     return found, reader.position
 
 
+def read_structs(data: bytes) -> list[bytes]:
+    """Return the elements of an encoded list of structs, encoded.
+
+    Raises:
+        CompactError: It is none.
+    """
+    reader = _Reader(data)
+    try:
+        return reader.elements()
+    except IndexError:
+        raise CompactError("it ends in the middle of a value") from None
+
+
 def write_struct(fields: Encoded) -> bytes:
     """Encode a struct of fields, whose wire type and encoded value are given by id."""
     out, last = bytearray(), 0
@@ -132,7 +147,9 @@ def write_bytes(value: bytes) -> bytes:
 
 def write_list(kind: int, values: Sequence[bytes]) -> bytes:
     """Encode a list of encoded values of a wire type."""
-    return bytes([0xF0 | kind]) + _write_unsigned(len(values)) + b"".join(values)
+    count = len(values)
+    header = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + _write_unsigned(count)
+    return header + b"".join(values)
 
 
 def _write_unsigned(value: int) -> bytes:
@@ -195,6 +212,16 @@ class _Reader:
                 encoded[field] = kind, data[start:position]
         self.position = position + 1
         return found
+
+    def elements(self) -> list[bytes]:
+        count, kind = self._list_header()
+        if kind != STRUCT:
+            raise CompactError(f"elements have type {kind}, not that of a struct")
+        self._count(count)
+        edges = [self.position]
+        for _ in range(count):
+            edges.append(self._after(STRUCT, edges[-1], _MAX_DEPTH))
+        return [self._data[start:end] for start, end in pairwise(edges)]
 
     def _nested(self, field: int, kind: int, wanted: int | Many | Values | Fields) -> Any:
         if isinstance(wanted, int):
