@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,15 @@ from ticklake.fetching.model import (
     WindowReport,
     WindowStatus,
 )
-from ticklake.fetching.planning import FetchPlan, Resolved, UnitPlan, plan_resolved, plan_unit, resolve_all
+from ticklake.fetching.planning import (
+    FetchPlan,
+    Resolved,
+    UnitPlan,
+    looking_ahead,
+    plan_resolved,
+    plan_unit,
+    resolve_all,
+)
 from ticklake.lake.lazy import AnyLake, opened
 from ticklake.types import CatalogType, Window
 
@@ -117,10 +125,13 @@ def fetch(
         raise ValueError(f"jobs is {jobs}; give 1 or more")
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
-    resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
     run = _Run(lake, catalog, on_hole, keep, BadRows(on_bad_row, max_bad_rows))
-    planned = _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn)
-    with planned as (plan, locks), _telling_what_is_kept(catalog, plan, refresh=refresh):
+    with ExitStack() as stack:
+        stack.enter_context(looking_ahead(lake))
+        resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+        planned = _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn)
+        plan, locks = stack.enter_context(planned)
+        stack.enter_context(_telling_what_is_kept(catalog, plan, refresh=refresh))
         run.check(plan)
         run.check_disk(plan)
         meter = _Meter(plan, on_progress)

@@ -81,7 +81,8 @@ def resolve(
     one, an earlier one if there is any.
 
     Args:
-        lake: Asked for the days that nothing else defines, for all of them at once.
+        lake: Asked for the days that nothing else defines, for all of them at once, and for what a plan will
+            take of instruments that the catalog does not know; call its `stop_ahead` when plans are made.
         catalog: Where definitions are kept.
         requests: What is asked.
         refresh: Ask the lake also for what the catalog has.
@@ -98,6 +99,12 @@ def resolve(
     kept = [{} if refresh else _all_kept(catalog, request) for request in requests]
     lists: _Lists = {}
     if not offline:
+        for request, known in zip(requests, kept, strict=True):
+            if request.definition is None and not known:
+                # Of an instrument that it does not know the catalog has no ticks: their footers are asked for
+                # together with the lists.
+                scan = lake.scan(request.key, request.data_type, request.window, dialect=request.dialect)
+                scan.look_ahead()
         lists = _read_lists(
             lake,
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -216,12 +216,23 @@ def plan_fetch(
         LakeError: The lake could not be read.
     """
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
-    resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+    with looking_ahead(lake):
+        resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+        plan = plan_resolved(lake, catalog, resolved, refresh=refresh, keep=keep)
     return replace(
-        plan_resolved(lake, catalog, resolved, refresh=refresh, keep=keep),
+        plan,
         planning_requests=lake.transfer.requests - requests_before,
         planning_bytes=lake.transfer.bytes - bytes_before,
     )
+
+
+@contextmanager
+def looking_ahead(lake: AnyLake) -> Iterator[None]:
+    """Let what is asked for ahead in the block be taken in it alone: later it may be out of date."""
+    try:
+        yield
+    finally:
+        lake.stop_ahead()
 
 
 def resolve_all(

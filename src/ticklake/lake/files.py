@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from asyncio import wrap_future
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
 from ticklake.errors import ObjectChangedError
 from ticklake.lake.footers import FOOTER_GUESS, Footer, find_footer
 from ticklake.lake.layout import Layout
-from ticklake.lake.loop import gather
+from ticklake.lake.loop import gather, start
 from ticklake.lake.store import Store
 from ticklake.types import ByteRange, DataType, InstrumentKey
 
@@ -46,6 +48,8 @@ class TickFiles:
         self._looked_at: set[tuple[str, ...]] | None = None
         # Of two that want a footer at once one reads it.
         self._reading: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        # What was asked for before it is needed.
+        self._ahead: dict[tuple[str, ...], Future[Footer | None]] = {}
         # How much of the end of files was needed.
         self._needed: dict[DataType, deque[int]] = {}
 
@@ -83,12 +87,36 @@ class TickFiles:
                 with suppress(ObjectChangedError):
                     footer = await self._with_index(kept, index(kept))
             if footer is None:
-                footer = await self._read(paths, data_type, index)
+                ahead = self._ahead.pop(paths, None)
+                reading_it = self._read(paths, data_type, index) if ahead is None else wrap_future(ahead)
+                footer = await reading_it
                 if footer is not None and looked_at is not None:
                     looked_at.add(paths)
             if footer is not None:
                 self._footers[paths] = footer
             return footer
+
+    def look_ahead(
+        self,
+        data_type: DataType,
+        day: dt.date,
+        key: InstrumentKey,
+        *,
+        index: Callable[[Footer], ByteRange | None],
+    ) -> None:
+        """Begin to read a footer if none is kept: who asks for it next gets it, or what went wrong.
+
+        Args are those of `footer`. Waits for nothing; what nobody asked for is dropped by `stop_ahead`.
+        """
+        paths = self._layout.tick_paths(data_type, day, key)
+        if paths not in self._footers and paths not in self._ahead:
+            self._ahead[paths] = start(self._read(paths, data_type, index))
+
+    def stop_ahead(self) -> None:
+        """Drop what was asked for ahead and not taken: for who asks later it would be out of date."""
+        while self._ahead:
+            _, reading = self._ahead.popitem()
+            reading.cancel()
 
     @contextmanager
     def one_look(self) -> Iterator[None]:

@@ -218,6 +218,10 @@ class Lake:
         """Return a block in which scans are planned together: a file is looked at once for all of them."""
         return self._ticks.one_look()
 
+    def stop_ahead(self) -> None:
+        """Drop the footers that scans looked ahead for (`Scan.look_ahead`) and no plan has taken."""
+        self._ticks.stop_ahead()
+
     def forget(self) -> None:
         """Drop the footers and instrument lists that are kept, so that what comes next reads them anew."""
         self._ticks.forget()
@@ -286,6 +290,15 @@ class Scan:
             LakeError: A footer could not be read.
         """
         return self._plan()[0]
+
+    def look_ahead(self) -> None:
+        """Begin to ask for what the plan takes. Waits for nothing: `plan` does, and raises what went wrong.
+
+        For somebody who has something else to ask meanwhile, and calls `Lake.stop_ahead` in the end.
+        """
+        for day in candidate_days(self.window, self._files.slack):
+            planner = _Planner(self._plan_object, day)
+            self._files.look_ahead(self.data_type, day, self.key, index=planner.index)
 
     def widest(self, first: Window, last: Window) -> Window:
         """Return the widest window around this one that reading the same bytes gives all rows of.

@@ -71,6 +71,11 @@ class LazyLake:
         if self._lake is not None:
             self._lake.forget()
 
+    def stop_ahead(self) -> None:
+        """As `Lake.stop_ahead`."""
+        if self._lake is not None:
+            self._lake.stop_ahead()
+
     def one_look(self) -> AbstractContextManager[None]:
         """As `Lake.one_look`."""
         return self.opened.one_look()
