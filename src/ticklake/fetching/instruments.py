@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import importlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from ticklake.catalog import Catalog, Source
 from ticklake.config import InstrumentConfig
 from ticklake.errors import ConfigError, NotListedError, ObjectNotFoundError
-from ticklake.fetching.jobs import in_order
+from ticklake.fetching.jobs import Crew
 from ticklake.fetching.model import FetchRequest
 from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save, spec_of
 from ticklake.lake.lazy import AnyLake
@@ -128,8 +131,24 @@ def _read_lists(lake: AnyLake, days: Collection[dt.date]) -> _Lists:
         except ObjectNotFoundError as exc:
             return exc
 
-    ordered = sorted(days)
-    return dict(zip(ordered, in_order((partial(read, day) for day in ordered), ASKED_AT_ONCE), strict=True))
+    todo: deque[tuple[dt.date, Callable[[], tuple[pa.Table, SourceObject] | ObjectNotFoundError]]]
+    todo = deque((day, partial(read, day)) for day in sorted(days))
+    if not todo:
+        return {}
+    crew = Crew(max(2, min(ASKED_AT_ONCE, len(todo))))
+    crew.tell(_import_what_comes)
+    with closing(crew.do(todo)) as found:
+        return dict(found)
+
+
+def _import_what_comes() -> None:
+    """Import the engine, by which instruments are defined, and what reads ticks, while lists are on the way.
+
+    Not in a thread of its own: the engine (2.0.0rc7) takes the process down some time after the thread that
+    first imported it has ended.
+    """
+    for name in ("nautilus_trader.model", "ticklake.fetching.reading"):
+        importlib.import_module(name)
 
 
 def _resolve(
