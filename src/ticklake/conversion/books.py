@@ -7,6 +7,7 @@ only afterwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,9 @@ def snapshots(
         The lists of the canonical form, and which rows are remarkable.
     """
     columns = (dialect.bid_price, dialect.bid_size, dialect.ask_price, dialect.ask_size)
-    kinds = ((spec.price_precision, PRICE_MAX), (spec.size_precision, SIZE_MAX)) * 2
+    # Bids and asks are compared, so that what their numbers are made of has to be the same.
+    floats = [_float_type(batch, [*columns[kind], *columns[kind + 2]]) for kind in (0, 1)]
+    kinds = ((spec.price_precision, PRICE_MAX, floats[0]), (spec.size_precision, SIZE_MAX, floats[1])) * 2
     found = [_numbers(batch, names, *kind) for names, kind in zip(columns, kinds, strict=True)]
     gap = np.zeros(batch.num_rows, np.bool_)
     for side in (found[:2], found[2:]):
@@ -101,16 +104,22 @@ class _Numbers(NamedTuple):
     values: Floats
 
 
-def _numbers(batch: pa.RecordBatch, columns: tuple[str, ...], precision: int, limit: int) -> _Numbers:
+def _float_type(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.DataType | None:
+    """Return the type of columns that all have the same kind of floats; None where they do not."""
+    kind, *others = {batch.schema.field(name).type for name in columns}
+    return None if others or not (pt.is_float64(kind) or pt.is_float32(kind)) else kind
+
+
+def _numbers(
+    batch: pa.RecordBatch, columns: Sequence[str], precision: int, limit: int, floats: pa.DataType | None
+) -> _Numbers:
     arrays = [batch.column(name) for name in columns]
     rows, width = batch.num_rows, len(arrays)
-    kind = arrays[0].type
-    if (pt.is_float64(kind) or pt.is_float32(kind)) and all(array.type == kind for array in arrays):
-        values: Floats = np.empty((rows, width), kind.to_pandas_dtype())
+    if floats is not None:
+        values: Floats = np.empty((rows, width), floats.to_pandas_dtype())
         for level, array in enumerate(arrays):
-            values[:, level] = array.to_numpy(
-                zero_copy_only=False
-            )  # a null becomes NaN: both are absent levels
+            # A null becomes NaN: both are absent levels.
+            values[:, level] = array.to_numpy(zero_copy_only=False)
         raw, faults = floats_to_raw(values.reshape(-1), precision, limit)
         return _Numbers(raw.reshape(rows, width, 2), faults.reshape(rows, width), values)
     raw = np.empty((rows, width, 2), np.int64)
