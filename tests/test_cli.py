@@ -567,3 +567,20 @@ def test_the_dialect_of_the_docs_is_read_as_declared_there(tmp_path):
     catalog = pq.read_table(file, partitioning=None)
     assert catalog["ts_init"].cast(pa.int64()).to_pylist() == [(time + 250) * 1_000 for time in times]
     assert catalog["trade_id"].to_pylist() == trades["seq"]
+
+
+def test_the_program_ends_with_all_that_is_registered_for_the_end() -> None:
+    code = (
+        "import atexit, sys\n"
+        "from ticklake.cli import program\n"
+        "atexit.register(print, 'the end')\n"
+        "sys.argv = ['ticklake', *sys.argv[1:]]\n"
+        "program()\n"
+    )
+    for arguments, expected in ((["--help"], 0), (["no-such-command"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == expected
+        assert "Usage" in done.stdout + done.stderr
+        assert done.stdout.endswith("the end\n")

@@ -34,12 +34,12 @@ def program() -> None:
     except SystemExit as exc:
         if exc.code:
             raise
+    atexit._run_exitfuncs()  # noqa: SLF001 (as `multiprocessing.popen_fork` does)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:  # whoever read it has seen enough
         sys.exit(1)
-    atexit._run_exitfuncs()  # noqa: SLF001 (as `multiprocessing.popen_fork` does)
     os._exit(0)
 
 
