@@ -237,8 +237,8 @@ SMALL_FILE = parquet(
 SMALL_WINDOW = Window(DAY_START + 100 * SECOND, DAY_START + 150 * SECOND)
 
 
-def rows(folder: Path, data: bytes) -> list[str]:
-    found: list[str] = put(folder, data).scan(PERP, "trades", SMALL_WINDOW).to_table()["trade_id"].to_pylist()
+def rows(folder: Path, data: bytes, window: Window = SMALL_WINDOW) -> list[str]:
+    found: list[str] = put(folder, data).scan(PERP, "trades", window).to_table()["trade_id"].to_pylist()
     return found
 
 
@@ -291,6 +291,24 @@ def test_an_index_without_some_pages_is_refused(tmp_path: Path, cut: int) -> Non
     told[2 if long_form else 1] -= cut if long_form else cut << 4
     with pytest.raises(CorruptObjectError, match="page index"):
         rows(tmp_path, SMALL_FILE[: index.start] + bytes(told) + SMALL_FILE[index.end :])
+
+
+def test_damaged_headers_are_seen_where_the_window_needs_all_pages_of_the_index(tmp_path: Path) -> None:
+    group = structure_of(SMALL_FILE).row_groups[0]
+    chunk = group.chunk(group.columns - 1)
+    window = Window(DAY_START + SECOND, DAY_START + 400 * SECOND)
+    refused = 0
+    for page in page_headers(chunk, lambda wanted: SMALL_FILE[wanted.start : wanted.end]):
+        for position in range(page.start, page.body):
+            spoilt = bytearray(SMALL_FILE)
+            spoilt[position] ^= 1 << position % 8
+            try:
+                found = rows(tmp_path, bytes(spoilt), window)
+            except CorruptObjectError:
+                refused += 1
+            else:
+                assert found == [str(n) for n in range(1, 400)], (page, position)
+    assert refused > 50
 
 
 # Pages that tell their times themselves

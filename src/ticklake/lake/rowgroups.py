@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -22,6 +23,7 @@ from ticklake.lake.pages import PageTimes, covering
 from ticklake.lake.scan import ObjectPlan, RowGroupPlan
 from ticklake.lake.store import Fetched
 from ticklake.lake.times import moment, rows_within, time_range
+from ticklake.parquet.pageindex import Page
 from ticklake.types import ByteRange, Window
 
 __all__ = ["DECODERS", "SHARE", "Inside", "Unit", "decode_unit"]
@@ -111,43 +113,49 @@ def _decode_inside(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.
         return None
     if window.start <= group.time_min and group.time_max < window.end:
         return None
-    timed = _timed(unit, pieces, (group.time_min, group.time_max))
+    footer = unit.footer
+    ((column, pages),) = footer.pages(
+        group.index, [unit.plan.dialect.time_column], pieces, group.parts
+    ).items()
+    timed = _timed(unit, column, pages, (group.time_min, group.time_max))
     if timed:
         rows = _meeting(timed, window)
         if group.parts or 2 * len(rows) <= group.rows:
-            return _decode_pages(unit, pieces, inside, rows, timed)
+            return _decode_pages(unit, pieces, inside, rows, timed, {column: pages})
     if group.rows <= SHARE:
         return _decode_small(unit, pieces, inside)
-    return None if timed else _decode_in_two(unit, pieces, inside)
+    return None if timed else _decode_in_two(unit, pieces, inside, column, pages)
 
 
-def _timed(unit: Unit, pieces: Sequence[Fetched], whole: tuple[int, int]) -> dict[range, PageTimes]:
+def _timed(unit: Unit, column: int, pages: Sequence[Page], whole: tuple[int, int]) -> dict[range, PageTimes]:
     """Return the times of all pages by their rows; none where not all of them tell theirs.
 
     Args:
         unit: The row group, or a stretch of it.
-        pieces: Its bytes.
+        column: Number of the times' column.
+        pages: Its pages, by what is known of them.
         whole: The least and the greatest time by the footer.
 
     Raises:
-        CorruptObjectError: A page header is damaged, or contradicts the footer.
+        CorruptObjectError: A page header contradicts the footer.
     """
     group, footer, dialect = unit.group, unit.footer, unit.plan.dialect
-    ((column, pages),) = footer.pages(group.index, [dialect.time_column], pieces, group.parts).items()
-    rows = [range(page.first_row, page.end_row) for page in pages]
     if group.pages:
-        return dict(zip(rows, group.pages, strict=True))
+        # Of the index, not of the headers: whether these contradict it, those tell who decode the pages.
+        first = group.stretch.start if group.stretch else 0
+        edges = accumulate((page.rows for page in group.pages), initial=first)
+        return {range(*edge): page for edge, page in zip(pairwise(edges), group.pages, strict=True)}
     kind = footer.metadata.schema.to_arrow_schema().field(dialect.time_column).type
     is_signed = not pt.is_unsigned_integer(kind)
     found: dict[range, PageTimes] = {}
-    for page, place in zip(pages, rows, strict=True):
+    for page in pages:
         chunk = footer.structure.row_groups[group.index].chunk(column)
         bounds = chunk.integers_of(page.least, page.greatest, signed=is_signed)
         if bounds is None:
             return {}
         least, greatest = (nanos(dialect, kind, bound) for bound in bounds)
         _check_bounds(unit, (least, greatest), whole, "footer")
-        found[place] = PageTimes(page.rows, least, greatest)
+        found[range(page.first_row, page.end_row)] = PageTimes(page.rows, least, greatest)
     return found
 
 
@@ -158,10 +166,15 @@ def _meeting(timed: Mapping[range, PageTimes], window: Window) -> range:
 
 
 def _decode_pages(
-    unit: Unit, pieces: Sequence[Fetched], inside: Inside, rows: range, timed: Mapping[range, PageTimes]
+    unit: Unit,
+    pieces: Sequence[Fetched],
+    inside: Inside,
+    rows: range,
+    timed: Mapping[range, PageTimes],
+    pages: Mapping[int, Sequence[Page]],
 ) -> pa.Table | None:
-    dialect = unit.plan.dialect
-    table = _decode_rows(unit, pieces, inside, rows, dialect.columns)
+    """Decode the rows of pages of times; `pages` are those of the times' column, by its number."""
+    table = _decode_rows(unit, pieces, inside, rows, {**pages, **_pages_of_others(unit, pieces)})
     if table is None:
         return None
     told_by = "page index" if unit.group.pages else "page header"
@@ -169,63 +182,75 @@ def _decode_pages(
         if page.start in rows:
             of_page = table.slice(page.start - rows.start, len(page))
             _check_range(unit, of_page, times.least, times.greatest, told_by)
-    wanted = rows_within(table, dialect, inside.window)
-    return table.slice(wanted.start, len(wanted))
+    return _slice(table, rows_within(table, unit.plan.dialect, inside.window))
 
 
-def _decode_in_two(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table | None:
+def _decode_in_two(
+    unit: Unit, pieces: Sequence[Fetched], inside: Inside, column: int, pages: Sequence[Page]
+) -> pa.Table | None:
     """Decode the times, then of the other columns the pages with rows of the window."""
-    dialect = unit.plan.dialect
-    times = pa.concat_tables(inside.pool.map(_call, _time_decoders(unit, pieces)))
+    parts = inside.pool.map(_call, _time_decoders(unit, pieces, column, pages))
+    # Meanwhile, as this takes no thread of theirs.
+    others = _pages_of_others(unit, pieces)
+    times = pa.concat_tables(parts)
     _check_times(unit, times)
-    wanted = rows_within(times, dialect, inside.window)
+    wanted = rows_within(times, unit.plan.dialect, inside.window)
     if 2 * len(wanted) > unit.group.rows:
         return None
     # One row at least tells the types.
     rows = range(wanted.start, max(wanted.stop, wanted.start + 1))
-    others = [name for name in dialect.columns if name != dialect.time_column]
     table = _decode_rows(unit, pieces, inside, rows, others)
     if table is None:
         return None
-    own = times.slice(wanted.start, len(wanted))
+    own = _slice(times, wanted)
     return table.slice(0, len(wanted)).append_column(own.schema.field(0), own.column(0))
 
 
+def _pages_of_others(unit: Unit, pieces: Sequence[Fetched]) -> dict[int, tuple[Page, ...]]:
+    """Return the pages of all columns but the times' by number, none of a column that does not tell."""
+    dialect, group = unit.plan.dialect, unit.group
+    others = [name for name in dialect.columns if name != dialect.time_column]
+    return unit.footer.pages(group.index, others, pieces, group.parts)
+
+
+def _slice(table: pa.Table, rows: range) -> pa.Table:
+    return table.slice(rows.start, len(rows))
+
+
 def _decode_rows(
-    unit: Unit, pieces: Sequence[Fetched], inside: Inside, rows: range, columns: Sequence[str]
+    unit: Unit,
+    pieces: Sequence[Fetched],
+    inside: Inside,
+    rows: range,
+    pages: Mapping[int, Sequence[Page]],
 ) -> pa.Table | None:
-    """Decode some rows of a row group from the pages that have them, shares of the columns side by side.
+    """Decode some rows of columns from the pages that have them, shares of the columns side by side.
 
     Returns:
         None where the pages of a column do not tell their rows.
     """
+    if not all(pages.values()):
+        return None
     group, footer = unit.group, unit.footer
-    budget = Budget(group.index)
+    budget, by_index = Budget(group.index), bool(group.parts)
     parts: list[Future[pa.Table]] = []
     # Of few rows, preparing two decodings takes longer than one of them.
-    for names in _shares(unit, columns) if len(rows) > SHARE else [columns]:
-        found = footer.pages(group.index, names, pieces, group.parts)
-        if not all(found.values()):
-            return None
-        needed = {column: covering(pages, rows) for column, pages in found.items()}
-        by_index = bool(group.parts)
+    for columns in _shares(unit, pages) if len(rows) > SHARE else [pages]:
+        needed = {column: covering(pages[column], rows) for column in columns}
         decoders = footer.row_decoders(group.index, needed, rows, pieces, by_index=by_index, budget=budget)
         parts += [inside.pool.submit(decoder) for decoder in decoders]
     return _side_by_side(part.result() for part in parts)
 
 
-def _shares(unit: Unit, columns: Sequence[str]) -> list[Sequence[str]]:
+def _shares(unit: Unit, columns: Collection[int]) -> list[Collection[int]]:
     """Part columns so that each thread has about as many bytes to decode."""
     group = unit.footer.structure.row_groups[unit.group.index]
-    sizes = dict.fromkeys(columns, 0)
-    for number, name in enumerate(unit.footer.leaves):
-        if name in sizes:
-            sizes[name] = group.chunk(number).uncompressed
-    shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(DECODERS, len(columns)))]
-    for name in sorted(columns, key=lambda name: -sizes[name]):
-        size, names = shares.pop(0)
-        insort(shares, (size + sizes[name], [*names, name]))
-    return [names for _, names in reversed(shares)]
+    sizes = {column: group.chunk(column).uncompressed for column in columns}
+    shares: list[tuple[int, list[int]]] = [(0, []) for _ in range(min(DECODERS, len(columns)))]
+    for column in sorted(columns, key=lambda column: -sizes[column]):
+        size, share = shares.pop(0)
+        insort(shares, (size + sizes[column], [*share, column]))
+    return [share for _, share in reversed(shares)]
 
 
 def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table:
@@ -234,16 +259,16 @@ def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.T
     decoders = unit.footer.column_decoders(unit.group.index, dialect.columns, pieces)
     table = _side_by_side(inside.pool.map(_call, decoders))
     _check_times(unit, table)
-    rows = rows_within(table, dialect, inside.window)
-    return table.slice(rows.start, len(rows))
+    return _slice(table, rows_within(table, dialect, inside.window))
 
 
-def _time_decoders(unit: Unit, pieces: Sequence[Fetched]) -> list[Callable[[], pa.Table]]:
+def _time_decoders(
+    unit: Unit, pieces: Sequence[Fetched], column: int, pages: Sequence[Page]
+) -> list[Callable[[], pa.Table]]:
     """Return what decodes the times, a part each, in order."""
-    group, footer, name = unit.group, unit.footer, unit.plan.dialect.time_column
-    ((column, pages),) = footer.pages(group.index, [name], pieces, ()).items()
+    group, footer = unit.group, unit.footer
     if not pages:
-        return [partial(_decode_columns, unit, [name], pieces)]
+        return [partial(_decode_columns, unit, [unit.plan.dialect.time_column], pieces)]
     shares = max(1, min(DECODERS, group.rows // SHARE))
     size = -(-len(pages) // shares)
     budget = Budget(group.index)
