@@ -14,7 +14,7 @@ from ticklake.parquet.footers import read_structure
 from ticklake.parquet.structure import RowGroup
 from ticklake.types import Window
 
-__all__ = ["count_rows", "read_rows", "row_groups"]
+__all__ = ["count_rows", "pick", "read_rows", "row_groups"]
 
 # Files are opened by Arrow and not by Python: its threads may hold on to a Python object for a moment longer
 # than the reading takes, and abort the process where the interpreter ends first.
@@ -53,7 +53,7 @@ def read_rows(path: str | Path, window: Window, columns: Sequence[str]) -> Itera
                 inside = _inside(times, window)
                 if inside.any():
                     rows = rows.set_column(rows.schema.get_field_index("ts_init"), "ts_init", times)
-                    yield _pick(rows, inside)
+                    yield pick(rows, inside)
 
 
 def row_groups(path: str | Path, window: Window) -> list[int]:
@@ -75,12 +75,15 @@ def _meeting(file: pq.ParquetFile, groups: Sequence[RowGroup], window: Window) -
             yield index, window.start <= limits[0] and limits[1] < window.end
 
 
-def _pick(rows: pa.Table, inside: npt.NDArray[np.bool_]) -> pa.Table:
-    picked = np.flatnonzero(inside)
+def pick[T: (pa.RecordBatch, pa.Table)](rows: T, mask: npt.NDArray[np.bool_]) -> T:
+    """Return the rows of a mask; where they are one stretch, without a copy, nor any import."""
+    picked = np.flatnonzero(mask)
+    if len(picked) == 0:
+        return rows.slice(0, 0)
     first, last = int(picked[0]), int(picked[-1])
-    if last - first + 1 == len(picked):  # as in all files that are in order; and nothing is imported for it
+    if last - first + 1 == len(picked):
         return rows.slice(first, len(picked))
-    return rows.filter(pa.array(inside))
+    return rows.filter(pa.array(mask))
 
 
 def _times(rows: pa.Table) -> pa.ChunkedArray:

@@ -70,13 +70,13 @@ def snapshots(
     Returns:
         The lists of the canonical form, and which rows are remarkable.
     """
-    columns = (dialect.bid_price, dialect.bid_size, dialect.ask_price, dialect.ask_size)
     # Bids and asks are compared, so that what their numbers are made of has to be the same.
-    floats = [_float_type(batch, [*columns[kind], *columns[kind + 2]]) for kind in (0, 1)]
-    kinds = ((spec.price_precision, PRICE_MAX, floats[0]), (spec.size_precision, SIZE_MAX, floats[1])) * 2
-    found = [_numbers(batch, names, *kind) for names, kind in zip(columns, kinds, strict=True)]
+    price = (spec.price_precision, PRICE_MAX, _float_type(batch, [*dialect.bid_price, *dialect.ask_price]))
+    size = (spec.size_precision, SIZE_MAX, _float_type(batch, [*dialect.bid_size, *dialect.ask_size]))
+    bids = _numbers(batch, dialect.bid_price, *price), _numbers(batch, dialect.bid_size, *size)
+    asks = _numbers(batch, dialect.ask_price, *price), _numbers(batch, dialect.ask_size, *size)
     gap = np.zeros(batch.num_rows, np.bool_)
-    for side in (found[:2], found[2:]):
+    for side in (bids, asks):
         if not any(numbers.faults.any() for numbers in side):
             continue
         absent = _is_absent(side[0].faults) | _is_absent(side[1].faults)
@@ -86,14 +86,20 @@ def snapshots(
             numbers.raw[absent] = 0
             numbers.values[absent] = np.nan
     # Of several faults of a row that of a price is told.
-    for kind in (0, 2, 1, 3):
-        if found[kind].faults.any():
-            for level, column in enumerate(columns[kind]):
-                verdict.flag_faults(found[kind].faults[:, level], column, is_price=kind in (0, 2))
+    for numbers, names, is_price in (
+        (bids[0], dialect.bid_price, True),
+        (asks[0], dialect.ask_price, True),
+        (bids[1], dialect.bid_size, False),
+        (asks[1], dialect.ask_size, False),
+    ):
+        if numbers.faults.any():
+            for level, name in enumerate(names):
+                verdict.flag_faults(numbers.faults[:, level], name, is_price=is_price)
     lists = [
-        pa.FixedSizeListArray.from_arrays(decimal_array(numbers.raw), dialect.depth) for numbers in found
+        pa.FixedSizeListArray.from_arrays(decimal_array(numbers.raw), dialect.depth)
+        for numbers in (*bids, *asks)
     ]
-    return lists, _remarkable(found[0].values, found[2].values) | {Note.LEVEL_GAP: gap}
+    return lists, _remarkable(bids[0].values, asks[0].values) | {Note.LEVEL_GAP: gap}
 
 
 class _Numbers(NamedTuple):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ticklake.catalog.rows import pick
 from ticklake.catalog.schema import PRICE_MAX, SIZE_MAX, schema
 from ticklake.config import DialectConfig
 from ticklake.conversion import books
@@ -224,7 +225,7 @@ class Converter:
             self.counts.outside += batch.num_rows - kept
             if kept < batch.num_rows:
                 rows = _Positions(first_row, batch.num_rows, inside)
-                batch, times = _pick(batch, inside), times.pick(inside)
+                batch, times = pick(batch, inside), times.pick(inside)
         if batch.num_rows == 0:
             return []
         verdict = Verdict(batch.num_rows)
@@ -368,17 +369,6 @@ def _read_times(
 
 def _book_rows(depth: int) -> int:
     return max(1, min(_BOOK_ROWS, _BOOK_BYTES // ((1 + 2 * depth) * _DELTA_BYTES)))
-
-
-def _pick(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
-    """Return the rows of the mask, without a copy where they are one stretch."""
-    rows = np.flatnonzero(mask)
-    if len(rows) == 0:
-        return batch.slice(0, 0)
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows):
-        return batch.slice(first, len(rows))
-    return batch.filter(pa.array(mask))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -126,17 +126,15 @@ def fetch(
     began = time.perf_counter()
     requests_before, bytes_before = lake.transfer.requests, lake.transfer.bytes
     run = _Run(lake, catalog, on_hole, keep, BadRows(on_bad_row, max_bad_rows))
-    with ExitStack() as stack:
-        stack.enter_context(looking_ahead(lake))
+    with looking_ahead(lake):
         resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
         planned = _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn)
-        plan, locks = stack.enter_context(planned)
-        stack.enter_context(_telling_what_is_kept(catalog, plan, refresh=refresh))
-        run.check(plan)
-        run.check_disk(plan)
-        meter = _Meter(plan, on_progress)
-        for units in _waves(plan.units):
-            run.fetch_units(units, jobs or os.process_cpu_count() or 1, meter, locks)
+        with planned as (plan, locks), _telling_what_is_kept(catalog, plan, refresh=refresh):
+            run.check(plan)
+            run.check_disk(plan)
+            meter = _Meter(plan, on_progress)
+            for units in _waves(plan.units):
+                run.fetch_units(units, jobs or os.process_cpu_count() or 1, meter, locks)
     return FetchReport(
         windows=tuple(run.windows),
         rows=run.counts.catalog_rows,

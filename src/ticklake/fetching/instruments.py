@@ -76,7 +76,13 @@ type _Lists = Mapping[dt.date, tuple[pa.Table, SourceObject] | ObjectNotFoundErr
 
 
 def resolve(
-    lake: AnyLake, catalog: Catalog, requests: Sequence[FetchRequest], *, refresh: bool, offline: bool
+    lake: AnyLake,
+    catalog: Catalog,
+    requests: Sequence[FetchRequest],
+    *,
+    refresh: bool,
+    offline: bool,
+    on_unknown: Callable[[FetchRequest], None],
 ) -> list[Definitions | None]:
     """Return the definitions of each request's instrument: from the config, else the catalog, else the lake.
 
@@ -84,12 +90,13 @@ def resolve(
     one, an earlier one if there is any.
 
     Args:
-        lake: Asked for the days that nothing else defines, for all of them at once, and for what a plan will
-            take of instruments that the catalog does not know; call its `stop_ahead` when plans are made.
+        lake: Asked for the days that nothing else defines, for all of them at once.
         catalog: Where definitions are kept.
         requests: What is asked.
         refresh: Ask the lake also for what the catalog has.
         offline: Do not ask the lake.
+        on_unknown: Called with each request whose instrument the catalog knows on no day, so that it has no
+            ticks of it either, before the lake is asked.
 
     Returns:
         None where `offline` and the catalog has no definition on any day.
@@ -104,10 +111,7 @@ def resolve(
     if not offline:
         for request, known in zip(requests, kept, strict=True):
             if request.definition is None and not known:
-                # Of an instrument that it does not know the catalog has no ticks: their footers are asked for
-                # together with the lists.
-                scan = lake.scan(request.key, request.data_type, request.window, dialect=request.dialect)
-                scan.look_ahead()
+                on_unknown(request)
         lists = _read_lists(
             lake,
             {

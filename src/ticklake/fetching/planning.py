@@ -240,7 +240,8 @@ def resolve_all(
 ) -> list[Resolved]:
     """Return the requests with the instruments that they mean; offline, check that all is there.
 
-    Args and errors are those of `plan_fetch`.
+    Footers of instruments that the catalog does not know are asked for together with the instrument lists: do
+    this and the planning in one block of `looking_ahead`. Args and errors are those of `plan_fetch`.
     """
     if refresh and offline:
         raise ConfigError(
@@ -249,7 +250,14 @@ def resolve_all(
     if refresh:
         lake.forget()
     asked = list(requests)
-    definitions = resolve(lake, catalog, asked, refresh=refresh, offline=offline)
+    definitions = resolve(
+        lake,
+        catalog,
+        asked,
+        refresh=refresh,
+        offline=offline,
+        on_unknown=lambda request: _scan(lake, request, request.window).look_ahead(),
+    )
     found = list(zip(asked, definitions, strict=True))
     resolved = [(request, known) for request, known in found if known is not None]
     _refuse_shared_ids(resolved)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from asyncio import wrap_future
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -88,8 +87,9 @@ class TickFiles:
                     footer = await self._with_index(kept, index(kept))
             if footer is None:
                 ahead = self._ahead.pop(paths, None)
-                reading_it = self._read(paths, data_type, index) if ahead is None else wrap_future(ahead)
-                footer = await reading_it
+                footer = await (
+                    self._read(paths, data_type, index) if ahead is None else asyncio.wrap_future(ahead)
+                )
                 if footer is not None and looked_at is not None:
                     looked_at.add(paths)
             if footer is not None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from ticklake.catalog.rows import pick
 from ticklake.conversion.dialects import Dialect, nanos_per_unit
 from ticklake.errors import SourceSchemaError
 from ticklake.lake.objects import SourceObject
@@ -26,9 +27,7 @@ def within(table: pa.Table, dialect: Dialect, window: Window) -> pa.Table:
     # The window in the column's unit, rounded up at both ends, instead of the column in nanoseconds.
     start, end = -(-window.start // unit), -(-window.end // unit)
     masks = [_within(chunk, start, end) for chunk in column.chunks]
-    if all(mask.all() for mask in masks):
-        return table
-    return table.filter(pa.array(np.concatenate(masks)))
+    return pick(table, np.concatenate(masks)) if masks else table
 
 
 def in_order(table: pa.Table, dialect: Dialect) -> pa.Table:

@@ -307,7 +307,6 @@ class _Reader:
             if length < 0x80:
                 return position + 1 + length
             self.position = position
-            # In two steps: the length moves the position too.
             length = self._unsigned()
             return self.position + length
         if kind <= _FALSE:  # the value is the type itself
