@@ -37,7 +37,7 @@ class FirstTick(Strategy):
         """Subscribe."""
         self.subscribe_trades(self.settings.instrument_id)
 
-    def on_trade(self, trade: TradeTick) -> None:  # noqa: ARG002
+    def on_trade(self, trade: TradeTick) -> None:  # noqa: ARG002 (the engine hands it over)
         """Count, and tell of the first one."""
         if not self.trades:
             Path(self.settings.told).write_text(str(time.monotonic()))

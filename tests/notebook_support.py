@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
-HOME = "/home/you"
+HOME = "/path/to"
 """Stands in the outputs for the folder in which the notebook was executed."""
 
 # What differs from one execution to the next: how long things take, and the ids of runs.

@@ -13,17 +13,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from benchmarks.__main__ import BENCHMARKS, run_all
+from benchmarks.harness import Route, Samples, in_turns, measure
+from benchmarks.readers import CATALOG
+from benchmarks.replay import SHAPES
+from benchmarks.results import Check, markdown, summary
+from benchmarks.scale import FULL, QUICK, SMOKE
+from benchmarks.server import Counts, Server, serving
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.__main__ import BENCHMARKS, run_all  # noqa: E402
-from benchmarks.harness import Route, Samples, in_turns, measure  # noqa: E402
-from benchmarks.readers import CATALOG  # noqa: E402
-from benchmarks.replay import SHAPES  # noqa: E402
-from benchmarks.results import Check, markdown, summary  # noqa: E402
-from benchmarks.scale import FULL, QUICK, SMOKE  # noqa: E402
-from benchmarks.server import Counts, Server, serving  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=BENCHMARKS)

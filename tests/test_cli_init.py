@@ -135,7 +135,7 @@ def test_a_store_that_cannot_be_listed_says_so(ticklake, real_lake, tmp_path):
             pass
 
         def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(real_lake))  # type: ignore[arg-type]
+            super().__init__(*arguments, directory=str(real_lake))  # type: ignore[arg-type]  # handed on as they come
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         Thread(target=server.serve_forever, daemon=True).start()

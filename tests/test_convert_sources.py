@@ -30,7 +30,7 @@ KINDS: dict[str, Callable[[pa.Table], Any]] = {
     "pandas": lambda table: table.to_pandas(),
     "pandas with an index": lambda table: table.to_pandas().set_index(pd.Index(["a", "b", "c"])),
     "polars": pl.from_arrow,
-    "polars with categories": lambda table: pl.from_arrow(table).with_columns(  # type: ignore[union-attr]
+    "polars with categories": lambda table: pl.from_arrow(table).with_columns(  # type: ignore[union-attr]  # of a table it is a frame
         pl.col("trade_id").cast(pl.Categorical)
     ),
 }
@@ -209,7 +209,9 @@ def test_a_reader_that_fails_on_the_way() -> None:
 def test_units(unit: str, divisor: int) -> None:
     expected = [T0, T0 + 10**9, T0 + 2 * 10**9]
     integers = pa.array([value // divisor for value in expected], pa.int64())
-    declared = DialectConfig(unit=unit, ts_event="when", price="price", size="size")  # type: ignore[arg-type]
+    declared = DialectConfig.model_validate(
+        {"unit": unit, "ts_event": "when", "price": "price", "size": "size"}
+    )
     for column in (
         integers,
         integers.cast(pa.timestamp(unit)),

@@ -425,7 +425,7 @@ def plan_of(days: int, groups: int, *, late: int = 0) -> tuple[ScanPlan, tuple[W
                 SourceObject(f"memory://x/{day}", "e", GROUP * groups, 1, dt.datetime.now(dt.UTC)),
                 Window(first, first + 1).days[0],
                 Window(first, first + DAY),
-                None,  # type: ignore[arg-type]
+                None,  # type: ignore[arg-type]  # cutting looks at no dialect
                 tuple(
                     RowGroupPlan(
                         number, 1, number, a, b - 1, a, b - 1, GROUP, (ByteRange(number, number + 1),)

@@ -87,7 +87,7 @@ def test_nothing_is_kept_beyond_the_window_where_that_is_asked_for(folder: Path,
     (part,) = report.windows
     assert part.kept == part.window
     with pytest.raises(ValueError, match="keep is 'all', not one of row_groups, window"):
-        fetch(Lake(folder), catalog, [ask(0, DAY)], keep="all")  # type: ignore[arg-type]
+        fetch(Lake(folder), catalog, [ask(0, DAY)], keep="all")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_dry_run_tells_what_the_fetch_keeps(folder: Path, catalog: Catalog) -> None:

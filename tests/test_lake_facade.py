@@ -82,7 +82,7 @@ class TestFacade:
         with pytest.raises(ValueError, match="not a data type"):
             Lake("gs://b").scan(PERP, "quotes", NOON)
         with pytest.raises(TypeError, match="start and end"):
-            Lake("gs://b").scan(PERP, "trades", "2024-08-08")  # type: ignore[arg-type]
+            Lake("gs://b").scan(PERP, "trades", "2024-08-08")  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(ConfigError, match="ts_event"):
             Lake("gs://b").scan(PERP, "trades", NOON, dialect={"unit": "us"})
 

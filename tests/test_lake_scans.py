@@ -246,7 +246,7 @@ class TestHoles:
         assert 'on_hole="skip"' in str(caught.value)
         assert scan.to_table(on_hole="skip")["trade_id"].to_pylist() == ["0"]
         with pytest.raises(ValueError, match="stop, skip"):
-            scan.to_table(on_hole="ignore")  # type: ignore[arg-type]
+            scan.to_table(on_hole="ignore")  # type: ignore[arg-type]  # wrong on purpose
 
     @pytest.mark.parametrize("on_hole", ["stop", "skip"])
     def test_a_window_of_holes_alone_has_no_columns(self, on_hole: Literal["stop", "skip"]) -> None:

@@ -23,7 +23,7 @@ from ticklake.lake.layout import Layout
 from ticklake.parquet.footers import read_footer
 
 
-class Trap(pa.ExtensionType):  # type: ignore[misc]
+class Trap(pa.ExtensionType):  # type: ignore[misc]  # the base class has no types
     """A type that counts how often a file makes Arrow make one."""
 
     made = 0

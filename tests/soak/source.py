@@ -101,7 +101,7 @@ class SourceObject:
         """Return what a server says that a version is."""
         return f'"{hashlib.sha256(self.content(version)).hexdigest()[:16]}"'
 
-    @lru_cache(maxsize=4_096)  # noqa: B019
+    @lru_cache(maxsize=4_096)  # noqa: B019 (as above)
     def _rows(self, version: int) -> tuple[Ints, Ints]:
         """Return the times of all rows, and the numbers of those that can be converted."""
         rows = _ROWS[self.data_type] + version * 37 % 100

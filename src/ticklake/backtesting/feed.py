@@ -315,15 +315,18 @@ def _batches(paths: Iterable[Path], window: Window, columns: list[str]) -> Itera
 
 
 def _times(column: pa.Array) -> _Ints:
-    return column.view(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+    times: _Ints = column.view(pa.int64()).to_numpy()
+    return times
 
 
 def _floats(column: pa.Array) -> _Floats:
     """Return decimals as floats, NaN where there is none."""
-    return pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    floats: _Floats = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    return floats
 
 
 def _equals(column: pa.DictionaryArray, name: str) -> _Flags:
     names = column.dictionary.to_pylist()
     wanted = names.index(name) if name in names else len(names)
-    return column.indices.to_numpy() == wanted  # type: ignore[no-any-return]
+    equal: _Flags = column.indices.to_numpy() == wanted
+    return equal

@@ -114,7 +114,7 @@ def _service(place: StoreUrl, storage: StorageConfig) -> str:
 class _AsItIs(HTTPErrorProcessor):
     """Takes every answer for one: a refusal and a redirect have a date as well."""
 
-    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:  # noqa: ARG002
+    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:  # noqa: ARG002 (urllib's)
         return response
 
     https_response = http_response

@@ -27,7 +27,7 @@ def extremes(values: Sequence[float | Decimal], most: int) -> list[int]:
 
     # By count: cut by time, tsdownsample 0.1.5 panics or finds nothing where the times are very uneven. The
     # last point may be missing from what it returns.
-    thinner = M4Downsampler()  # type: ignore[no-untyped-call]
+    thinner = M4Downsampler()  # type: ignore[no-untyped-call]  # it has no types
     kept = thinner.downsample(np.asarray(values, np.float64), n_out=(most - 1) // 4 * 4)
     return sorted({int(index) for index in kept} | {len(values) - 1})
 
