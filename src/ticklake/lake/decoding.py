@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from ticklake.errors import CorruptObjectError
-from ticklake.parquet.excerpt import Excerpt, dictionary_file, footer_of
+from ticklake.parquet.excerpt import dictionary_file, footer_of
 from ticklake.parquet.footers import MAGIC, read_footer
 from ticklake.parquet.pageindex import Page, check_pages
 from ticklake.parquet.structure import (
@@ -285,9 +285,9 @@ class _SmallFile:
     ) -> _SmallFile:
         parts: list[memoryview] = []
         position = 0
-        groups: list[tuple[int, dict[int, Excerpt]]] = []
+        groups: list[tuple[int, dict[int, Chunk]]] = []
         for pages in sets:
-            excerpts: dict[int, Excerpt] = {}
+            chunks: dict[int, Chunk] = {}
             rows = 0
             for column, mine in pages.items():
                 chunk, start = group.chunk(column), position
@@ -295,8 +295,10 @@ class _SmallFile:
                 for wanted in _ranges(chunk, mine):
                     parts.append(memoryview(file.view(wanted)))
                     position += wanted.length
-                excerpts[column] = Excerpt(chunk, ByteRange(start, position))
-            groups.append((rows, excerpts))
+                # Its pages may claim no more than all of them. A dictionary comes as the first.
+                place = ByteRange(start, position)
+                chunks[column] = replace(chunk, values=rows, range=place, first_page=start)
+            groups.append((rows, chunks))
         made, row_groups = footer_of(structure.encoded, group.columns, groups)
         metadata = read_footer(made + len(made).to_bytes(4, "little") + MAGIC)
         data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ticklake.parquet.footers import MAGIC
 from ticklake.parquet.structure import PHYSICAL_TYPES, Chunk, RowGroup
@@ -21,49 +20,36 @@ from ticklake.parquet.thrift import (
 )
 from ticklake.types import ByteRange
 
-__all__ = ["Excerpt", "dictionary_file", "footer_of"]
+__all__ = ["dictionary_file", "footer_of"]
 
 _ROWS, _ROW_GROUPS = 3, 4
 # Version, schema, what the writer left (its Arrow schema too) and its name.
 _KEPT = (1, 2, 5, 6)
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """A column of a small file.
-
-    Attributes:
-        of: The chunk that its pages are of.
-        range: Where they are in the small file, with the dictionary before them.
-    """
-
-    of: Chunk
-    range: ByteRange
-
-
 def footer_of(
-    footer: Encoded, columns: int, groups: Sequence[tuple[int, Mapping[int, Excerpt]]]
+    footer: Encoded, columns: int, groups: Sequence[tuple[int, Mapping[int, Chunk]]]
 ) -> tuple[bytes, tuple[RowGroup, ...]]:
     """Return the footer of a file with some columns of another file, and what it says of row groups.
 
     Args:
         footer: The footer of the other file, as `Structure.encoded` has it.
         columns: How many columns it has.
-        groups: For each row group how many rows it has, and its columns with content, by number; the others
-            have no pages.
+        groups: For each row group how many rows it has, and its columns with content, by number, with the
+            places of their pages in the small file; the others have no pages.
     """
-    fields = [
-        (rows, [_fields(excerpts.get(number), rows) for number in range(columns)])
-        for rows, excerpts in groups
+    found = [
+        RowGroup.of(rows, [chunks.get(number) or _without_pages(rows) for number in range(columns)])
+        for rows, chunks in groups
     ]
     made = write_struct(
         {field: footer[field] for field in _KEPT if field in footer}
         | {
             _ROWS: (I64, write_integer(sum(rows for rows, _ in groups))),
-            _ROW_GROUPS: (LIST, write_list(STRUCT, [_group(*group) for group in fields])),
+            _ROW_GROUPS: (LIST, write_list(STRUCT, [_group(group) for group in found])),
         }
     )
-    return made, tuple(RowGroup.of(*group) for group in fields)
+    return made, tuple(found)
 
 
 def dictionary_file(page: bytes, codec: int, uncompressed: int, entries: int) -> bytes:
@@ -108,27 +94,26 @@ def _long(value: int) -> tuple[int, bytes]:
     return I64, write_integer(value)
 
 
-def _fields(excerpt: Excerpt | None, rows: int) -> dict[int, int]:
-    """Return what the footer says of a column (`ColumnMetaData`), besides two lists that are empty."""
-    if excerpt is None:
-        return {1: 1, 4: 0, 5: rows, 6: 0, 7: 0, 9: 0}
-    of = excerpt.of
-    # No more than the whole chunk may claim. A dictionary comes as the first of the pages.
-    numbers = {1: PHYSICAL_TYPES.index(of.physical_type), 4: of.codec, 5: rows, 6: of.uncompressed}
-    return numbers | {7: excerpt.range.length, 9: excerpt.range.start}
+def _without_pages(rows: int) -> Chunk:
+    """Return a column that is never read."""
+    nowhere = ByteRange(0, 0)
+    return Chunk("INT32", 0, rows, 0, nowhere, nowhere.start, None, None, None, None)
 
 
-def _group(rows: int, columns: Sequence[Mapping[int, int]]) -> bytes:
+def _group(group: RowGroup) -> bytes:
+    chunks = [group.chunk(number) for number in range(group.columns)]
     return write_struct(
         {
-            1: (LIST, write_list(STRUCT, [_column(fields) for fields in columns])),
-            2: (I64, write_integer(sum(fields[7] for fields in columns))),
-            3: (I64, write_integer(rows)),
+            1: (LIST, write_list(STRUCT, [_column(chunk) for chunk in chunks])),
+            2: (I64, write_integer(sum(chunk.range.length for chunk in chunks))),
+            3: (I64, write_integer(group.rows)),
         }
     )
 
 
-def _column(fields: Mapping[int, int]) -> bytes:
+def _column(chunk: Chunk) -> bytes:
     nothing = (LIST, write_list(I32, []))
-    meta = {field: (I32 if field in (1, 4) else I64, write_integer(n)) for field, n in fields.items()}
-    return write_struct({2: _long(0), 3: (STRUCT, write_struct(meta | {2: nothing, 3: nothing}))})
+    numbers = {1: _number(PHYSICAL_TYPES.index(chunk.physical_type)), 4: _number(chunk.codec)}
+    sizes = {5: chunk.values, 6: chunk.uncompressed, 7: chunk.range.length, 9: chunk.first_page}
+    meta = numbers | {field: _long(size) for field, size in sizes.items()} | {2: nothing, 3: nothing}
+    return write_struct({2: _long(0), 3: (STRUCT, write_struct(meta))})

@@ -5,13 +5,13 @@ Pure: works on bytes. Errors get their URL by `placed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ticklake.errors import CorruptObjectError
-from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Encoded, Fields, Many, read_struct
+from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Encoded, Fields, Many, Parts, read_struct
 from ticklake.types import ByteRange
 
 __all__ = [
@@ -74,7 +74,7 @@ _DELTA_BYTE_ARRAY = 7
 _STATISTICS: Fields = {1: BYTES, 2: BYTES, 5: BYTES, 6: BYTES}
 _COLUMN: Fields = {1: I32, 4: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
 _CHUNK: Fields = {1: BYTES, 3: _COLUMN, 4: I64, 5: I32, 6: I64, 7: I32, 8: {}}
-_ROW_GROUP: Fields = {1: Many(_CHUNK, MAX_COLUMNS, "columns of a row group"), 3: I64}
+_ROW_GROUP: Fields = {1: Parts(MAX_COLUMNS, "columns of a row group"), 3: I64}
 _ROW_GROUPS = 4
 _FOOTER: Fields = {
     2: Many({5: I32}, MAX_COLUMNS, "columns"),
@@ -142,19 +142,19 @@ class RowGroup:
     """
 
     rows: int
-    _columns: list[dict[int, Any]]
+    _encoded: Sequence[bytes]
     # Each window that is planned asks for the times of every row group.
     _chunks: dict[int, Chunk] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, rows: int, columns: Iterable[Mapping[int, int]]) -> RowGroup:
-        """Return a row group of columns that have these fields (of `ColumnMetaData`, by id)."""
-        return cls(rows, [{3: column} for column in columns])
+    def of(cls, rows: int, chunks: Sequence[Chunk]) -> RowGroup:
+        """Return a row group of these columns, none of which is a parent."""
+        return cls(rows, [b""] * len(chunks), dict(enumerate(chunks)))
 
     @property
     def columns(self) -> int:
         """How many columns it has that are no parents."""
-        return len(self._columns)
+        return len(self._encoded)
 
     def chunk(self, column: int) -> Chunk:
         """Return a column by its number among those that are no parents.
@@ -168,7 +168,7 @@ class RowGroup:
 
     def _chunk(self, column: int) -> Chunk:
         try:
-            column_chunk = self._columns[column]
+            column_chunk, _ = read_struct(self._encoded[column], _CHUNK)
             data = column_chunk[3]
             kind, first_page, statistics = data[1], data[9], data.get(12, {})
             # Some writers leave 0 where there is no dictionary page.
@@ -184,6 +184,8 @@ class RowGroup:
                 _index_range(column_chunk.get(6), column_chunk.get(7)),
                 _index_range(column_chunk.get(4), column_chunk.get(5)),
             )
+        except CompactError as exc:
+            raise CorruptObjectError(f"the Parquet footer is damaged: {exc}") from exc
         except (KeyError, IndexError) as exc:
             raise CorruptObjectError(
                 f"the footer lacks column {column} of a row group, or parts of it"

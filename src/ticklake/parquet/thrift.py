@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ticklake.parquet.shapes import Shape, levelled
+
 __all__ = [
     "BOOL",
     "BYTES",
@@ -23,6 +25,7 @@ __all__ = [
     "Encoded",
     "Fields",
     "Many",
+    "Parts",
     "Values",
     "read_struct",
     "read_structs",
@@ -39,6 +42,9 @@ _MAX_DEPTH = 32
 
 _MAX_ELEMENTS = 2_000_000
 """Elements of all lists together. A footer of 100 columns in 1,000 row groups has 920,000."""
+
+_WORTH = 12
+"""Lists of parts that are still to come where it is worth a pattern to pass over them."""
 
 
 class CompactError(ValueError):
@@ -61,6 +67,19 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """A list of structs, found as the bytes of each: most are never read.
+
+    Attributes:
+        limit: How many there may be.
+        what: What they are, in the plural.
+    """
+
+    limit: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """A list of plain values.
 
@@ -75,7 +94,7 @@ class Values:
     what: str
 
 
-type Fields = Mapping[int, int | Many | Values | Fields]
+type Fields = Mapping[int, int | Many | Parts | Values | Fields]
 """What to read of a struct by field id: a wire type (`I32`, `I64`, `BYTES`), a struct or a list."""
 
 
@@ -168,10 +187,14 @@ class _Reader:
     fields of ten, are read and passed over in place, by a position that is no attribute.
     """
 
-    __slots__ = ("_data", "_elements", "position")
+    __slots__ = ("_data", "_elements", "_left", "_levelled", "_shapes", "position")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._levelled = b""
+        # Of parts, by their place in the list; None of those that have none.
+        self._shapes: dict[int, Shape | None] = {}
+        self._left = 0
         self._elements = 0
         self.position = 0
 
@@ -218,17 +241,38 @@ class _Reader:
         if kind != STRUCT:
             raise CompactError(f"elements have type {kind}, not that of a struct")
         self._count(count)
+        return self._parts(count)
+
+    def _parts(self, count: int) -> list[bytes]:
         edges = [self.position]
-        for _ in range(count):
-            edges.append(self._after(STRUCT, edges[-1], _MAX_DEPTH))
+        for number in range(count):
+            edges.append(self._after_part(number, edges[-1]))
+        self.position = edges[-1]
         return [self._data[start:end] for start, end in pairwise(edges)]
 
-    def _nested(self, field: int, kind: int, wanted: int | Many | Values | Fields) -> Any:
+    def _after_part(self, number: int, start: int) -> int:
+        """Return where a part ends, by its number in its list: that of the list before has the same shape."""
+        shape = self._shapes.get(number)
+        if shape is not None and (end := shape.end(self._levelled, start)) is not None:
+            self._count(shape.elements)
+            return end
+        end = self._after(STRUCT, start, _MAX_DEPTH)
+        if self._left >= _WORTH and number not in self._shapes:
+            self._levelled = self._levelled or levelled(self._data)
+            self._shapes[number] = Shape.of(self._levelled[start:end])
+        return end
+
+    def _nested(self, field: int, kind: int, wanted: int | Many | Parts | Values | Fields) -> Any:
         if isinstance(wanted, int):
             raise CompactError(f"field {field} has type {kind}, not {wanted}")
+        if isinstance(wanted, Parts):
+            return self._parts(self._length(kind, STRUCT, wanted))
         if isinstance(wanted, Many):
-            count = self._length(kind, STRUCT, wanted)
-            return [self.struct(wanted.fields) for _ in range(count)]
+            found = []
+            for left in reversed(range(self._length(kind, STRUCT, wanted))):
+                self._left = left
+                found.append(self.struct(wanted.fields))
+            return found
         if isinstance(wanted, Values):
             return self._values(kind, wanted)
         if kind != STRUCT:
@@ -246,7 +290,7 @@ class _Reader:
         read = self._bytes if wanted.kind == BYTES else self._signed
         return [read() for _ in range(count)]
 
-    def _length(self, kind: int, of: int, wanted: Many | Values) -> int:
+    def _length(self, kind: int, of: int, wanted: Many | Parts | Values) -> int:
         """Read the beginning of a list and return how many elements it has."""
         if kind != LIST:
             raise CompactError(f"the {wanted.what} have type {kind}, not that of a list")
