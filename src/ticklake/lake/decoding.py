@@ -37,7 +37,7 @@ from ticklake.parquet.structure import (
 )
 from ticklake.types import ByteRange
 
-__all__ = ["Budget", "SparseFile", "column_decoders", "decode", "pages_of", "row_decoders"]
+__all__ = ["Budget", "SparseFile", "decode", "pages_of", "row_decoders"]
 
 _CODECS = {1: "snappy", 6: "zstd", 7: "lz4_raw"}
 """Compressions of pages by number that Arrow undoes by itself as well."""
@@ -129,7 +129,13 @@ class SparseFile(io.RawIOBase):
 
 
 def decode(
-    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, columns: Sequence[str] | None
+    file: SparseFile,
+    metadata: pq.FileMetaData,
+    group: RowGroup,
+    index: int,
+    columns: Sequence[str] | None,
+    *,
+    threads: bool = False,
 ) -> pa.Table:
     """Return columns of a row group.
 
@@ -139,30 +145,13 @@ def decode(
         group: The row group.
         index: Its number.
         columns: Names of top-level columns; None for all.
+        threads: Whether columns are decoded side by side, in threads of Arrow's.
 
     Raises:
         CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
     """
-    return _decode(file, metadata, group, index, None if columns is None else list(columns), index)
-
-
-def column_decoders(
-    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, columns: Sequence[str]
-) -> list[Callable[[], pa.Table]]:
-    """Return what decodes one column of a row group each, in whatever thread, the largest first.
-
-    Args and errors are those of `decode`. No column is nested.
-    """
-    numbers = {metadata.schema.column(number).path: number for number in range(len(metadata.schema))}
-    budget = Budget(index)
-
-    def decoded(name: str) -> pa.Table:
-        table = _decode(file, metadata, group, index, [name], index)
-        budget.take(table.nbytes)
-        return table
-
-    largest_first = sorted(columns, key=lambda name: -group.chunk(numbers[name]).uncompressed)
-    return [partial(decoded, name) for name in largest_first]
+    names = None if columns is None else list(columns)
+    return _decode(file, metadata, group, index, names, index, threads=threads)
 
 
 def row_decoders(
@@ -174,6 +163,7 @@ def row_decoders(
     *,
     by_index: bool,
     budget: Budget,
+    threads: bool = False,
 ) -> list[Callable[[], pa.Table]]:
     """Prepare to decode columns of some rows of a row group.
 
@@ -185,6 +175,7 @@ def row_decoders(
         rows: Positions in the row group.
         by_index: Whether the pages are known from a page index, and to be held against what they say.
         budget: What all that is decoded of the row group may take.
+        threads: As for `decode`.
 
     Returns:
         What decodes some of the columns each, in whatever thread, the largest first; a `CorruptObjectError`
@@ -211,7 +202,7 @@ def row_decoders(
         small.check(sets)
 
     def decoded(number: int, start: int, end: int, columns: Sequence[int]) -> pa.Table:
-        table = small.decode(number, columns, index)
+        table = small.decode(number, columns, index, threads=threads)
         budget.take(table.nbytes)
         if table.num_rows != end - start:
             raise CorruptObjectError(f"row group {index} has other rows in its pages than they say")
@@ -312,10 +303,12 @@ class _SmallFile:
                 shift = chunk.range.end - expected[-1].range.end
                 check_pages(chunk, expected, shift, lambda wanted: bytes(self.file.view(wanted)))
 
-    def decode(self, number: int, columns: Sequence[int], index: int) -> pa.Table:
+    def decode(self, number: int, columns: Sequence[int], index: int, *, threads: bool) -> pa.Table:
         """Return one of its row groups; `index` is the number of the row group in the other file."""
         names = [self.metadata.schema.column(column).path for column in columns]
-        return _decode(self.file, self.metadata, self.groups[number], number, names, index)
+        return _decode(
+            self.file, self.metadata, self.groups[number], number, names, index, threads=threads
+        )
 
 
 def _ranges(chunk: Chunk, pages: Sequence[Page]) -> Iterator[ByteRange]:
@@ -337,6 +330,8 @@ def _decode(
     index: int,
     names: list[str] | None,
     number: int,
+    *,
+    threads: bool,
 ) -> pa.Table:
     """Decode row group `index` of a file, which errors call `number`."""
     try:
@@ -344,11 +339,10 @@ def _decode(
         with pq.ParquetFile(
             file.source(), metadata=metadata, pre_buffer=False, page_checksum_verification=True
         ) as parquet:
-            # One thread: several row groups are decoded at a time already.
             if at_a_time is None:
-                table = parquet.read_row_group(index, columns=names, use_threads=False)
+                table = parquet.read_row_group(index, columns=names, use_threads=threads)
             else:
-                table = _limited(parquet.iter_batches(at_a_time, [index], names, use_threads=False), number)
+                table = _limited(parquet.iter_batches(at_a_time, [index], names, use_threads=threads), number)
         _check_text(table)
     except CorruptObjectError:
         raise

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
-from ticklake.lake.decoding import Budget, SparseFile, column_decoders, decode, pages_of, row_decoders
+from ticklake.lake.decoding import Budget, SparseFile, decode, pages_of, row_decoders
 from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.pages import ColumnPages
 from ticklake.lake.store import Fetched, Store
@@ -67,20 +67,30 @@ class Footer:
         """Return the footer with more of the end of the file, which is what lies before its tail."""
         return replace(self, tail=_joined(head, self.tail))
 
-    def decode(self, index: int, columns: Sequence[str] | None, pieces: Sequence[Fetched]) -> pa.Table:
+    def decode(
+        self,
+        index: int,
+        columns: Sequence[str] | None,
+        pieces: Sequence[Fetched],
+        *,
+        threads: bool = False,
+    ) -> pa.Table:
         """Return columns of a row group.
 
         Args:
             index: Number of the row group.
             columns: Names of top-level columns; None for all.
             pieces: The bytes of those columns, as far as they are not in the tail.
+            threads: Whether columns are decoded side by side, in threads of Arrow's: where no other row group
+                is decoded meanwhile.
 
         Raises:
             CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
         """
         file = SparseFile(self.version.size, [*pieces, self.tail])
         with placed(self.version.url):
-            return decode(file, self.metadata, self.structure.row_groups[index], index, columns)
+            group = self.structure.row_groups[index]
+            return decode(file, self.metadata, group, index, columns, threads=threads)
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -112,15 +122,6 @@ class Footer:
         with placed(self.version.url):
             return {number: pages_of(file, group, number) for number in wanted}
 
-    def column_decoders(
-        self, index: int, columns: Sequence[str], pieces: Sequence[Fetched]
-    ) -> list[Callable[[], pa.Table]]:
-        """Return what decodes one column of a row group each, in whatever thread; otherwise as `decode`."""
-        file = SparseFile(self.version.size, [*pieces, self.tail])
-        with placed(self.version.url):
-            group = self.structure.row_groups[index]
-            return self._placing(column_decoders(file, self.metadata, group, index, columns))
-
     def row_decoders(
         self,
         index: int,
@@ -130,6 +131,7 @@ class Footer:
         *,
         by_index: bool,
         budget: Budget,
+        threads: bool = False,
     ) -> list[Callable[[], pa.Table]]:
         """Prepare to decode columns of some rows of a row group from the pages that have them.
 
@@ -140,6 +142,7 @@ class Footer:
             pieces: The bytes of those pages and of their dictionaries, as far as they are not in the tail.
             by_index: Whether the pages are known from the page index.
             budget: What all that is decoded of the row group may take.
+            threads: As for `decode`.
 
         Returns:
             What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.
@@ -150,9 +153,10 @@ class Footer:
         """
         file = SparseFile(self.version.size, [*pieces, self.tail])
         with placed(self.version.url):
-            return self._placing(
-                row_decoders(file, self.structure, index, pages, rows, by_index=by_index, budget=budget)
+            decoders = row_decoders(
+                file, self.structure, index, pages, rows, by_index=by_index, budget=budget, threads=threads
             )
+            return self._placing(decoders)
 
     def _placing(self, decoders: Iterable[Callable[[], pa.Table]]) -> list[Callable[[], pa.Table]]:
         def placing(decoder: Callable[[], pa.Table]) -> pa.Table:

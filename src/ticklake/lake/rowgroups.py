@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -224,7 +223,7 @@ def _decode_rows(
     rows: range,
     pages: Mapping[int, Sequence[Page]],
 ) -> pa.Table | None:
-    """Decode some rows of columns from the pages that have them, shares of the columns side by side.
+    """Decode some rows of columns from the pages that have them, columns side by side.
 
     Returns:
         None where the pages of a column do not tell their rows.
@@ -233,31 +232,19 @@ def _decode_rows(
         return None
     group, footer = unit.group, unit.footer
     budget, by_index = Budget(group.index), bool(group.parts)
-    parts: list[Future[pa.Table]] = []
-    # Of few rows, preparing two decodings takes longer than one of them.
-    for columns in _shares(unit, pages) if len(rows) > SHARE else [pages]:
-        needed = {column: covering(pages[column], rows) for column in columns}
-        decoders = footer.row_decoders(group.index, needed, rows, pieces, by_index=by_index, budget=budget)
-        parts += [inside.pool.submit(decoder) for decoder in decoders]
-    return _side_by_side(part.result() for part in parts)
-
-
-def _shares(unit: Unit, columns: Collection[int]) -> list[Collection[int]]:
-    """Part columns so that each thread has about as many bytes to decode."""
-    group = unit.footer.structure.row_groups[unit.group.index]
-    sizes = {column: group.chunk(column).uncompressed for column in columns}
-    shares: list[tuple[int, list[int]]] = [(0, []) for _ in range(min(DECODERS, len(columns)))]
-    for column in sorted(columns, key=lambda column: -sizes[column]):
-        size, share = shares.pop(0)
-        insort(shares, (size + sizes[column], [*share, column]))
-    return [share for _, share in reversed(shares)]
+    needed = {column: covering(mine, rows) for column, mine in pages.items()}
+    *others, last = footer.row_decoders(
+        group.index, needed, rows, pieces, by_index=by_index, budget=budget, threads=True
+    )
+    under_way = [inside.pool.submit(decoder) for decoder in others]
+    own = last()
+    return _side_by_side([*(part.result() for part in under_way), own])
 
 
 def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table:
     """Decode all of a row group that is too small for its times to be decoded first, columns side by side."""
     dialect = unit.plan.dialect
-    decoders = unit.footer.column_decoders(unit.group.index, dialect.columns, pieces)
-    table = _side_by_side(inside.pool.map(_call, decoders))
+    table = unit.footer.decode(unit.group.index, dialect.columns, pieces, threads=True)
     _check_times(unit, table)
     return _slice(table, rows_within(table, dialect, inside.window))
 
