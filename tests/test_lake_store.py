@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from ticklake.errors import (
     ObjectNotFoundError,
 )
 from ticklake.lake import ByteRange, StoreUrl, Transfer
-from ticklake.lake.loop import gather, run, start
+from ticklake.lake.loop import gather, in_turn, run, start
 
 
 @pytest.fixture
@@ -297,3 +298,23 @@ class TestReading:
         answer.set()
         assert run(store(server.url).read_all("a/f")).data == CONTENT
         assert time.monotonic() - began < 2
+
+
+def test_what_takes_a_while_lets_answers_in_between() -> None:
+    order: list[str] = []
+
+    async def long(name: str) -> None:
+        async with in_turn():
+            order.append(name)
+
+    async def answered() -> None:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        order.append("answer")
+
+    async def both() -> None:
+        await asyncio.gather(*(long(name) for name in "abcdef"), answered())
+
+    run(both())
+    assert [name for name in order if name != "answer"] == [*"abcdef"]
+    assert order.index("answer") < order.index("c")

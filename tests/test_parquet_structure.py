@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ticklake.parquet.shapes import Shapes
 from ticklake.parquet.structure import Chunk, Structure
 from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Fields, Many, Parts, read_struct
 
@@ -154,9 +155,12 @@ def _one_by_one(footer: bytes) -> object:
     return found, end
 
 
+SHAPES = Shapes()
+
+
 def _by_shape(footer: bytes) -> object:
     try:
-        found, end = read_struct(footer, {3: I64, 4: Many({1: Parts(9, ""), 3: I64}, 99, "")})
+        found, end = read_struct(footer, {3: I64, 4: Many({1: Parts(SHAPES, 9, ""), 3: I64}, 99, "")})
         for group in found.get(4, []):
             if 1 in group:
                 group[1] = [_whole(part) for part in group[1]]

@@ -306,9 +306,7 @@ class _SmallFile:
     def decode(self, number: int, columns: Sequence[int], index: int, *, threads: bool) -> pa.Table:
         """Return one of its row groups; `index` is the number of the row group in the other file."""
         names = [self.metadata.schema.column(column).path for column in columns]
-        return _decode(
-            self.file, self.metadata, self.groups[number], number, names, index, threads=threads
-        )
+        return _decode(self.file, self.metadata, self.groups[number], number, names, index, threads=threads)
 
 
 def _ranges(chunk: Chunk, pages: Sequence[Page]) -> Iterator[ByteRange]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
 from ticklake.lake.decoding import Budget, SparseFile, decode, pages_of, row_decoders
+from ticklake.lake.loop import in_turn
 from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.pages import ColumnPages
 from ticklake.lake.store import Fetched, Store
@@ -203,7 +204,12 @@ async def read_footer(store: Store, path: str, guess: int = FOOTER_GUESS) -> Foo
     if start_of_footer < tail.range.start:
         head = await store.read_range(ByteRange(start_of_footer, tail.range.start), path, version)
         tail = _joined(head, tail)
-    footer = tail.data[start_of_footer - tail.range.start :]
+    async with in_turn():
+        return _parsed(path, tail, tail.data[start_of_footer - tail.range.start :])
+
+
+def _parsed(path: str, tail: Fetched, footer: memoryview) -> Footer:
+    version = tail.version
     with placed(version.url):
         # First, as pyarrow has no limits.
         structure = Structure.parse(bytes(footer[:-TRAILER]))

@@ -13,14 +13,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ticklake.errors import LakeError
 
-__all__ = ["TICK", "Stop", "Stopped", "gather", "run", "settle", "start", "wait"]
+__all__ = ["TICK", "Stop", "Stopped", "gather", "in_turn", "run", "settle", "start", "wait"]
 
 TICK = 0.2
 """Seconds between looks at a pending interrupt."""
@@ -31,6 +32,9 @@ _GRACE = 1.0
 # What obstore's threads have not let go of yet. One that comes back into the interpreter after its end takes
 # the whole process down with it (SIGABRT, seen in 1 of 20 short scripts on a busy machine).
 _unsettled: weakref.WeakSet[Awaitable[Any]] = weakref.WeakSet()
+
+
+_TURN = asyncio.Lock()
 
 
 class _LoopThread:
@@ -188,6 +192,14 @@ async def settle[T](work: Awaitable[T]) -> T:
     finally:
         # The frame may live on in the traceback of an error.
         del work
+
+
+@asynccontextmanager
+async def in_turn() -> AsyncGenerator[None]:
+    """Do work that takes a while in the block, so that answers that came meanwhile are taken between two."""
+    async with _TURN:
+        await asyncio.sleep(0)
+        yield
 
 
 async def gather[T](works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,8 +1,8 @@
-"""Structs of Thrift's compact protocol that have the same shape as one before them.
+"""Structs of Thrift's compact protocol that have the same shape as some before them.
 
-The row groups of a file have the same columns: their structs have the same fields, and texts of the same
-lengths more often than not. Where one like that ends a pattern tells at once, a tenth as long as it takes to
-pass over its values one by one.
+The row groups of a lake's files have the same columns: their structs have the same fields, and texts of the
+same lengths more often than not. Where one like that ends a pattern tells at once, in a tenth of the time
+that it takes to pass over its values one by one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Shape", "levelled"]
+__all__ = ["Shape", "Shapes", "levelled"]
 
 # With all bytes that have more of a number behind them made the same, a number is any of those and one other.
 _GOES_ON = 0x80
@@ -20,6 +20,15 @@ _NUMBER = rb"\x80*+."
 _NUMBERS = (4, 5, 6)
 _BYTE, _DOUBLE, _BYTES, _LIST, _SET, _STRUCT = 3, 7, 8, 9, 10, 12
 _WIDTHS = {1: 0, 2: 0, _BYTE: 1, _DOUBLE: 8}
+
+_LONGEST = 2_048
+"""Bytes of a struct that is worth a pattern: compiling one takes longer the longer it is."""
+
+_WORTH = 4
+"""Structs of no known shape after which that of the next is learnt: it takes as long as some ten more."""
+
+_KEPT = 3
+"""Shapes that are known of a place."""
 
 
 def levelled(data: bytes) -> bytes:
@@ -39,30 +48,63 @@ class Shape:
     _pattern: re.Pattern[bytes]
 
     @classmethod
-    def of(cls, data: bytes) -> Shape | None:
-        """Return the shape of a struct that has been passed over; None where it is not worth a pattern.
+    def of(cls, level: bytes) -> Shape | None:
+        """Return the shape of a struct that was passed over; None where it is not worth a pattern.
 
         Args:
-            data: The struct, levelled.
+            level: The struct, levelled.
         """
-        walk = _Walk(data)
-        pattern = walk.pattern()
-        return None if pattern is None else cls(walk.elements, _compiled(pattern))
+        if len(level) > _LONGEST:
+            return None
+        walk = _Walk(level)
+        try:
+            walk.struct()
+        except _NoShape:
+            return None
+        return cls(walk.elements, _compiled(b"".join(walk.parts)))
 
-    def end(self, data: bytes, start: int) -> int | None:
+    def end(self, level: bytes, start: int) -> int | None:
         """Return where a struct of this shape ends that begins at `start`; None where there is none.
 
         Args:
-            data: Levelled bytes.
+            level: Levelled bytes.
             start: Where to look.
         """
-        found = self._pattern.match(data, start)
+        found = self._pattern.match(level, start)
         return None if found is None else found.end()
+
+
+class Shapes:
+    """The shapes of structs that were passed over lately, by their place in lists; of all files together.
+
+    May be used by several threads: what one learns and another overwrites is learnt again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Shape, ...]] = {}
+        self._missed: dict[int, int] = {}
+
+    def at(self, place: int) -> tuple[Shape, ...]:
+        """Return the shapes that structs of that place had, the last one first."""
+        return self._known.get(place, ())
+
+    def missed(self, place: int, level: bytes) -> None:
+        """Take note of a struct that had none of those shapes, and learn its own if that is about to pay.
+
+        Args:
+            place: Its place.
+            level: The struct, levelled.
+        """
+        count = self._missed.get(place, 0) + 1
+        if count > _WORTH and (shape := Shape.of(level)) is not None:
+            count = 0
+            self._known[place] = (shape, *self.at(place))[:_KEPT]
+        self._missed[place] = count
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: bytes) -> re.Pattern[bytes]:
-    """Compile a pattern once: the files of a lake have the same columns, and compiling takes a while."""
+    """Compile a pattern once: columns of the same type may have the same."""
     return re.compile(pattern, re.DOTALL)
 
 
@@ -73,20 +115,13 @@ class _NoShape(Exception):  # noqa: N818 (no error: nothing failed)
 class _Walk:
     """Goes over a struct once more, value by value, and makes the pattern of those like it."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, level: bytes) -> None:
         self.elements = 0
-        self._data = data
+        self.parts: list[bytes] = []
+        self._level = level
         self._position = 0
-        self._parts: list[bytes] = []
 
-    def pattern(self) -> bytes | None:
-        try:
-            self._struct()
-        except _NoShape:
-            return None
-        return b"".join(self._parts)
-
-    def _struct(self) -> None:
+    def struct(self) -> None:
         while header := self._same():
             if header < 16:  # the number of the field comes after it
                 raise _NoShape
@@ -94,16 +129,16 @@ class _Walk:
 
     def _value(self, kind: int) -> None:
         if kind in _NUMBERS:
-            while self._data[self._position] == _GOES_ON:
+            while self._level[self._position] == _GOES_ON:
                 self._position += 1
             self._position += 1
-            self._parts.append(_NUMBER)
+            self.parts.append(_NUMBER)
         elif kind in _WIDTHS:
             self._any(_WIDTHS[kind])
         elif kind == _BYTES:
             self._any(self._same())
         elif kind == _STRUCT:
-            self._struct()
+            self.struct()
         elif kind in (_LIST, _SET):
             header = self._same()
             count, kind = header >> 4, header & 15
@@ -116,15 +151,14 @@ class _Walk:
 
     def _same(self) -> int:
         """Take a byte that all of the shape have there."""
-        byte = self._data[self._position]
+        byte = self._level[self._position]
         if byte == _GOES_ON:
             raise _NoShape
         self._position += 1
-        self._parts.append(re.escape(bytes([byte])))
+        self.parts.append(re.escape(bytes([byte])))
         return byte
 
     def _any(self, width: int) -> None:
         """Take bytes that can be others in others of the shape."""
         self._position += width
-        if width:
-            self._parts.append(b".{%d}" % width)
+        self.parts.append(b".{%d}" % width)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ticklake.errors import CorruptObjectError
+from ticklake.parquet.shapes import Shapes
 from ticklake.parquet.thrift import BYTES, I32, I64, CompactError, Encoded, Fields, Many, Parts, read_struct
 from ticklake.types import ByteRange
 
@@ -74,7 +75,7 @@ _DELTA_BYTE_ARRAY = 7
 _STATISTICS: Fields = {1: BYTES, 2: BYTES, 5: BYTES, 6: BYTES}
 _COLUMN: Fields = {1: I32, 4: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
 _CHUNK: Fields = {1: BYTES, 3: _COLUMN, 4: I64, 5: I32, 6: I64, 7: I32, 8: {}}
-_ROW_GROUP: Fields = {1: Parts(MAX_COLUMNS, "columns of a row group"), 3: I64}
+_ROW_GROUP: Fields = {1: Parts(Shapes(), MAX_COLUMNS, "columns of a row group"), 3: I64}
 _ROW_GROUPS = 4
 _FOOTER: Fields = {
     2: Many({5: I32}, MAX_COLUMNS, "columns"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ticklake.parquet.shapes import Shape, levelled
+from ticklake.parquet.shapes import Shapes, levelled
 
 __all__ = [
     "BOOL",
@@ -43,9 +43,6 @@ _MAX_DEPTH = 32
 _MAX_ELEMENTS = 2_000_000
 """Elements of all lists together. A footer of 100 columns in 1,000 row groups has 920,000."""
 
-_WORTH = 12
-"""Lists of parts that are still to come where it is worth a pattern to pass over them."""
-
 
 class CompactError(ValueError):
     """The bytes are no struct of that kind, or end in the middle of it."""
@@ -71,10 +68,12 @@ class Parts:
     """A list of structs, found as the bytes of each: most are never read.
 
     Attributes:
+        shapes: Of those that were passed over.
         limit: How many there may be.
         what: What they are, in the plural.
     """
 
+    shapes: Shapes
     limit: int
     what: str
 
@@ -187,14 +186,11 @@ class _Reader:
     fields of ten, are read and passed over in place, by a position that is no attribute.
     """
 
-    __slots__ = ("_data", "_elements", "_left", "_levelled", "_shapes", "position")
+    __slots__ = ("_data", "_elements", "_level", "position")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._levelled = b""
-        # Of parts, by their place in the list; None of those that have none.
-        self._shapes: dict[int, Shape | None] = {}
-        self._left = 0
+        self._level: bytes | None = None
         self._elements = 0
         self.position = 0
 
@@ -241,38 +237,37 @@ class _Reader:
         if kind != STRUCT:
             raise CompactError(f"elements have type {kind}, not that of a struct")
         self._count(count)
-        return self._parts(count)
-
-    def _parts(self, count: int) -> list[bytes]:
         edges = [self.position]
-        for number in range(count):
-            edges.append(self._after_part(number, edges[-1]))
+        for _ in range(count):
+            edges.append(self._after(STRUCT, edges[-1], _MAX_DEPTH))
+        return [self._data[start:end] for start, end in pairwise(edges)]
+
+    def _parts(self, shapes: Shapes, count: int) -> list[bytes]:
+        self._level = level = self._level or levelled(self._data)
+        edges = [self.position]
+        for place in range(count):
+            edges.append(self._after_part(shapes, place, level, edges[-1]))
         self.position = edges[-1]
         return [self._data[start:end] for start, end in pairwise(edges)]
 
-    def _after_part(self, number: int, start: int) -> int:
-        """Return where a part ends, by its number in its list: that of the list before has the same shape."""
-        shape = self._shapes.get(number)
-        if shape is not None and (end := shape.end(self._levelled, start)) is not None:
-            self._count(shape.elements)
-            return end
+    def _after_part(self, shapes: Shapes, place: int, level: bytes, start: int) -> int:
+        """Return where a part ends, by its place in the list: mostly those there have the same shape."""
+        for shape in shapes.at(place):
+            if (end := shape.end(level, start)) is not None:
+                self._count(shape.elements)
+                return end
         end = self._after(STRUCT, start, _MAX_DEPTH)
-        if self._left >= _WORTH and number not in self._shapes:
-            self._levelled = self._levelled or levelled(self._data)
-            self._shapes[number] = Shape.of(self._levelled[start:end])
+        shapes.missed(place, level[start:end])
         return end
 
     def _nested(self, field: int, kind: int, wanted: int | Many | Parts | Values | Fields) -> Any:
         if isinstance(wanted, int):
             raise CompactError(f"field {field} has type {kind}, not {wanted}")
         if isinstance(wanted, Parts):
-            return self._parts(self._length(kind, STRUCT, wanted))
+            return self._parts(wanted.shapes, self._length(kind, STRUCT, wanted))
         if isinstance(wanted, Many):
-            found = []
-            for left in reversed(range(self._length(kind, STRUCT, wanted))):
-                self._left = left
-                found.append(self.struct(wanted.fields))
-            return found
+            count = self._length(kind, STRUCT, wanted)
+            return [self.struct(wanted.fields) for _ in range(count)]
         if isinstance(wanted, Values):
             return self._values(kind, wanted)
         if kind != STRUCT:
