@@ -350,12 +350,13 @@ def test_a_row_far_from_its_day_is_in_quarantine_once_and_never_written_however_
     plain[0]["ts_init"][BAD] = START + 3 * DAY + HOUR
     for row in range(60, 120):  # a whole row group
         plain[1]["ts_init"][row] = START + 3 * DAY + HOUR
+    plain[3]["ts_init"][70] = START + 2 * DAY + HOUR  # of a day before, and not in the first row group
     for day, columns in enumerate(plain):
         data = written(in_dialect(columns, "nautilus", TRADES), write_statistics=statistics)
         put_file(tmp_path / "lake", data, day=day)
     report = fetched(tmp_path / "lake", tmp_path / "once", days=4)
-    assert report.quarantined == {"far_from_day": 61}
-    assert report.rows == 4 * ROWS - 61
+    assert report.quarantined == {"far_from_day": 62}
+    assert report.rows == 4 * ROWS - 62
     check_conserved(report, tmp_path / "once", TRADES)
     for start in range(0, 4 * DAY, DAY // 2):
         window = Window(START + start, START + start + DAY // 2)

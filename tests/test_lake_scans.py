@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from lake_support import DAY, DAY_START, PERP, SECOND, parquet, tick_path, trades
 from ticklake.config import DialectConfig, LayoutConfig, StorageConfig
 from ticklake.conversion import Converter
-from ticklake.errors import CorruptObjectError, MissingDataError, SourceSchemaError
+from ticklake.errors import MissingDataError, SourceSchemaError
 from ticklake.lake import Lake, Store, StoreUrl, Transfer
 from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, InstrumentSpec, Window
 
@@ -313,27 +314,47 @@ class TestTimesWithoutStatistics:
             None,
         ]
 
-    def test_a_row_before_what_was_promised_is_an_error(self) -> None:
-        url = f"memory://{uuid.uuid4()}"
-        store = Store(StoreUrl.parse(url), StorageConfig(), Transfer())
-        early = MIDNIGHT - 20 * SECOND
-        store.put(tick_path(), parquet(trades([MIDNIGHT - 1])))
-        store.put(
-            tick_path(day=NEXT_DAY), parquet(trades([early, MIDNIGHT + SECOND]), write_statistics=False)
-        )
-        window = Window(MIDNIGHT - 60 * SECOND, MIDNIGHT + 60 * SECOND)
-        with pytest.raises(CorruptObjectError, match=r"20.000 s before its day 2024-08-09") as caught:
-            list(Lake(url).scan(PERP, "trades", window).batches())
-        assert caught.value.url == f"{url}/{tick_path(day=NEXT_DAY)}"
-        assert "partition_slack" in str(caught.value)
-        wide = Lake(url, partition_slack=20 * SECOND).scan(PERP, "trades", window)
-        assert wide.to_table()["ts_init"].to_pylist() == [early, MIDNIGHT - 1, MIDNIGHT + SECOND]
-        # A window that the row is not in does not mind it.
-        after = Lake(url).scan(PERP, "trades", Window(early + 1, MIDNIGHT + 60 * SECOND))
-        assert after.to_table()["ts_init"].to_pylist() == [MIDNIGHT - 1, MIDNIGHT + SECOND]
-
 
 HOUR = 3_600 * SECOND
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("far", [MIDNIGHT - 20 * SECOND, MIDNIGHT - 12 * HOUR, MIDNIGHT + 25 * HOUR])
+def test_a_row_far_from_the_day_of_its_file_is_in_no_window(far: int, *, statistics: bool) -> None:
+    url = f"memory://{uuid.uuid4()}"
+    store = Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+    own = [MIDNIGHT - 60 * SECOND, MIDNIGHT + HOUR, MIDNIGHT + 2 * HOUR]
+    store.put(tick_path(), parquet(trades(own[:1])))
+    store.put(
+        tick_path(day=NEXT_DAY),
+        parquet(trades([own[1], far, own[2]]), rows_per_group=1, write_statistics=statistics),
+    )
+    store.put(tick_path(day=NEXT_DAY + dt.timedelta(1)), parquet(trades([MIDNIGHT + 30 * HOUR])))
+
+    def read(*edges: int, slack: int = 10 * SECOND) -> list[int]:
+        lake = Lake(url, partition_slack=slack)
+        windows = [Window(start, end) for start, end in pairwise(edges)]
+        parts = [lake.scan(PERP, "trades", window).to_table() for window in windows]
+        return [time for part in parts for time in part["ts_init"].to_pylist()]
+
+    start, end = MIDNIGHT - 13 * HOUR, MIDNIGHT + 26 * HOUR
+    assert read(start, end) == own
+    assert read(start, MIDNIGHT - 30 * SECOND, MIDNIGHT, MIDNIGHT + 24 * HOUR, end) == own
+    if far == MIDNIGHT - 20 * SECOND:
+        assert read(start, end, slack=20 * SECOND) == sorted([*own, far])
+
+
+@pytest.mark.parametrize("other", [pa.int64(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_days_of_different_types_make_no_single_table(other: pa.DataType) -> None:
+    lake, store = memory()
+    for day, time, kind in ((DAY, MIDNIGHT - SECOND, pa.string()), (NEXT_DAY, MIDNIGHT + SECOND, other)):
+        table = trades([time])
+        ids = pa.array(["1"]).cast(kind)
+        table = table.set_column(table.schema.get_field_index("trade_id"), "trade_id", ids)
+        store.put(tick_path(day=day), parquet(table))
+    scan = lake.scan(PERP, "trades", Window(MIDNIGHT - HOUR, MIDNIGHT + HOUR))
+    with pytest.raises(SourceSchemaError, match="make no single table"):
+        scan.to_table()
 
 
 @pytest.mark.parametrize("statistics", [True, False])

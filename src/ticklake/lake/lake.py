@@ -368,6 +368,9 @@ class Scan:
     def to_table(self, *, on_hole: Literal["stop", "skip"] = "stop") -> pa.Table:
         """Return the rows of the window in the order of `ts_init`, stable, with the source's columns.
 
+        Rows that are not near the day of their file (`SourceBatch.reach`) are in no window, and the plan's
+        notes tell of files that have such. A fetch puts them in quarantine.
+
         Args:
             on_hole: Whether a day of the window that the lake does not have is an error, or is left out. If
                 the lake has none of them it is an error all the same: nothing tells the columns.
@@ -393,12 +396,13 @@ class Scan:
         # A single row group is decoded here.
         decoders = DECODERS if plan.row_groups > 1 else 0
         parts = [
-            within(batch.table, batch.dialect, self.window)
+            within(batch.table, batch.dialect, near)
             for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, decoders, only_inside=True)
+            if (near := self.window.intersect(batch.reach)) is not None
         ]
         try:
             table = pa.concat_tables([empty, *parts], promote_options="default")
-        except pa.ArrowInvalid as exc:
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
             raise self._no_single_table() from exc
         return in_order(table, dialect)
 

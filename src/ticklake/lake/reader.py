@@ -11,14 +11,13 @@ from functools import partial
 import pyarrow as pa
 
 from ticklake.conversion.dialects import Dialect
-from ticklake.errors import CorruptObjectError
 from ticklake.lake.footers import Footer
 from ticklake.lake.loop import start, wait
 from ticklake.lake.objects import SourceObject
 from ticklake.lake.rowgroups import Inside, Unit, decode_unit
 from ticklake.lake.scan import ObjectPlan, watermarks
 from ticklake.lake.store import Fetched, Store
-from ticklake.lake.times import check_day, moment, time_range, within
+from ticklake.lake.times import check_day, time_range
 from ticklake.types import ByteRange, Window
 
 __all__ = ["SourceBatch", "read_ahead"]
@@ -36,8 +35,8 @@ class SourceBatch:
         first_row: Position of the first row in the file.
         watermark: The least `ts_init` in the window, in nanoseconds, that batches after this one can still
             bring; None where this is the last.
-        reach: Where `ts_init` can lie; rows elsewhere are not near the file's day, and no watermark is about
-            them.
+        reach: Where `ts_init` can lie; rows elsewhere are not near the file's day, so that no window has them
+            and no watermark is about them.
         undated: Stands in for the `ts_init` of a row that has no usable one, so that such a row counts to one
             window only, however often its row group is read.
         notes: What the user should know of the file, where only reading it could tell.
@@ -79,8 +78,7 @@ def read_ahead(
 
     Raises:
         ObjectChangedError: An object was overwritten since its footer was read.
-        CorruptObjectError: A row group cannot be decoded, or is not what the footer says; or it has no
-            statistics and rows of the window that are earlier than the slack allows.
+        CorruptObjectError: A row group cannot be decoded, or is not what the footer says.
         SourceSchemaError: A file without statistics has no row near its day.
         LakeError: An object could not be read.
     """
@@ -90,7 +88,7 @@ def read_ahead(
         for group in plan.row_groups
     )
     marks = watermarks([unit.group for unit in todo])
-    unsaid = _UnsaidTimes(window, slack)
+    unsaid = _UnsaidTimes(slack)
     users = Counter(key for unit in todo for key in unit.fetches)
     ahead = _ReadAhead(store, max_in_flight_bytes, users, decoders, window if only_inside else None)
     try:
@@ -108,7 +106,7 @@ def read_ahead(
                 watermark,
                 plan.reach,
                 plan.undated(group),
-                unsaid.check(unit, table, watermark),
+                unsaid.check(unit, table),
             )
             # Only now has the consumer let go of it.
             del table
@@ -118,55 +116,30 @@ def read_ahead(
 
 
 class _UnsaidTimes:
-    """Checks the times that no statistics told, before anything is made of them.
+    """Checks the times that no statistics told; those of statistics were checked when the plan was made."""
 
-    Those of statistics were checked when the plan was made.
-    """
-
-    def __init__(self, window: Window, slack: int) -> None:
-        self._window = window
+    def __init__(self, slack: int) -> None:
         self._slack = slack
-        self._promised: int | None = None
         self._of_file: list[int] = []
 
-    def check(self, unit: Unit, table: pa.Table, watermark: int | None) -> tuple[str, ...]:
-        """Check the row group that comes next; with the last of a file, return what is to be noted of it.
+    def check(self, unit: Unit, table: pa.Table) -> tuple[str, ...]:
+        """Take in the row group that comes next; with the last of a file, return what is to be noted of it.
 
         Args:
             unit: The row group.
             table: Its rows.
-            watermark: What is promised of those after it.
 
         Raises:
-            CorruptObjectError: It breaks the promise made before it.
             SourceSchemaError: No row of the file is near its day.
         """
         plan, group = unit.plan, unit.group
         if group.time_min is None and (found := time_range(table, plan.dialect)) is not None:
             self._of_file += found
-            if self._promised is not None and found[0] < self._promised:
-                self._refuse_early(unit, table, self._promised)
-        self._promised = watermark
         if group is not plan.row_groups[-1] or not self._of_file:
             return ()
         least, greatest = min(self._of_file), max(self._of_file)
         self._of_file.clear()
         return check_day(plan.source, plan.day, self._slack, least, greatest)
-
-    def _refuse_early(self, unit: Unit, table: pa.Table, promised: int) -> None:
-        plan = unit.plan
-        # Those outside the window are nobody's business.
-        inside = time_range(within(table, plan.dialect, self._window), plan.dialect)
-        if inside is None or inside[0] >= promised:
-            return
-        early = (Window.of_day(plan.day).start - inside[0]) / 1e9
-        raise CorruptObjectError(
-            f"row group {unit.group.index} has rows from {moment(inside[0])}, {early:.3f} s before its day "
-            f"{plan.day}, and no statistics that say so",
-            url=plan.source.url,
-            hint=f"Raise lake.partition_slack ({self._slack / 1e9:g} s) above that, or write the file with "
-            "statistics.",
-        )
 
 
 _LEAST = 2
