@@ -37,7 +37,7 @@ from ticklake.parquet.structure import (
 )
 from ticklake.types import ByteRange
 
-__all__ = ["Budget", "SparseFile", "decode", "pages_of", "row_decoders"]
+__all__ = ["Budget", "SparseFile", "decode", "pages_of", "row_decoders", "whole"]
 
 _CODECS = {1: "snappy", 6: "zstd", 7: "lz4_raw"}
 """Compressions of pages by number that Arrow undoes by itself as well."""
@@ -99,12 +99,7 @@ class SparseFile(io.RawIOBase):
         return self.view(wanted)
 
     def source(self) -> SparseFile | pa.BufferReader:
-        """Return what pyarrow is to read, with a position of its own, so that several threads may read.
-
-        Where all bytes are there it needs no Python for that.
-        """
-        if len(self._pieces) == 1 and self._pieces[0].range == ByteRange(0, self._size):
-            return pa.BufferReader(self._pieces[0].data)
+        """Return what pyarrow is to read, with a position of its own, so that several threads may read."""
         return SparseFile(self._size, self._pieces)
 
     def view(self, wanted: ByteRange) -> Buffer:
@@ -128,14 +123,29 @@ class SparseFile(io.RawIOBase):
         return b"".join(parts)
 
 
+class _MemoryFile(SparseFile):
+    """A file in Arrow's memory. Arrow's threads let go of it when they like, which takes no Python.
+
+    They may be late: an object of Python's that goes with one of them takes the process down if that is just
+    ending.
+    """
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        size = sum(part.nbytes for part in parts)
+        self._buffer = pa.allocate_buffer(size)
+        data, position = memoryview(self._buffer).cast("B"), 0
+        for part in parts:
+            data[position : position + part.nbytes] = part
+            position += part.nbytes
+        super().__init__(size, [_Piece(data, ByteRange(0, size))])
+
+    def source(self) -> pa.BufferReader:
+        """As of the base class; it needs no Python to be read."""
+        return pa.BufferReader(self._buffer)
+
+
 def decode(
-    file: SparseFile,
-    metadata: pq.FileMetaData,
-    group: RowGroup,
-    index: int,
-    columns: Sequence[str] | None,
-    *,
-    threads: bool = False,
+    file: SparseFile, metadata: pq.FileMetaData, group: RowGroup, index: int, columns: Sequence[str] | None
 ) -> pa.Table:
     """Return columns of a row group.
 
@@ -145,13 +155,12 @@ def decode(
         group: The row group.
         index: Its number.
         columns: Names of top-level columns; None for all.
-        threads: Whether columns are decoded side by side, in threads of Arrow's.
 
     Raises:
         CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
     """
     names = None if columns is None else list(columns)
-    return _decode(file, metadata, group, index, names, index, threads=threads)
+    return _decode(file, metadata, group, index, names, index, threads=False)
 
 
 def row_decoders(
@@ -163,7 +172,7 @@ def row_decoders(
     *,
     by_index: bool,
     budget: Budget,
-    threads: bool = False,
+    threads: bool,
 ) -> list[Callable[[], pa.Table]]:
     """Prepare to decode columns of some rows of a row group.
 
@@ -175,7 +184,7 @@ def row_decoders(
         rows: Positions in the row group.
         by_index: Whether the pages are known from a page index, and to be held against what they say.
         budget: What all that is decoded of the row group may take.
-        threads: As for `decode`.
+        threads: Whether columns are decoded side by side, in threads of Arrow's.
 
     Returns:
         What decodes some of the columns each, in whatever thread, the largest first; a `CorruptObjectError`
@@ -230,6 +239,12 @@ class Budget:
                 raise too_large(self._index, self._size)
 
 
+def whole(group: RowGroup, column: int) -> tuple[Page, ...]:
+    """Return all pages of a column that is not nested as if they were one: for who does not care."""
+    chunk = group.chunk(column)
+    return (Page(ByteRange(chunk.first_page, chunk.range.end), 0, group.rows),)
+
+
 def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]:
     """Return the data pages of a column that is not nested, as their headers tell.
 
@@ -256,13 +271,13 @@ def pages_of(file: SparseFile, group: RowGroup, column: int) -> tuple[Page, ...]
 
 @dataclass(frozen=True, slots=True)
 class _SmallFile:
-    """A file made of pages of a row group of another file; columns without pages have no bytes.
+    """A file made in memory of pages of a row group of another file; columns without pages have no bytes.
 
     It has a row group for each set of columns whose pages have the same rows, and no end: its footer is at
     hand.
     """
 
-    file: SparseFile
+    file: _MemoryFile
     metadata: pq.FileMetaData
     groups: tuple[RowGroup, ...]
 
@@ -292,8 +307,7 @@ class _SmallFile:
             groups.append((rows, chunks))
         made, row_groups = footer_of(structure.encoded, group.columns, groups)
         metadata = read_footer(made + len(made).to_bytes(4, "little") + MAGIC)
-        data = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
-        return cls(SparseFile(position, [_Piece(data, ByteRange(0, position))]), metadata, row_groups)
+        return cls(_MemoryFile(parts), metadata, row_groups)
 
     def check(self, sets: Sequence[Mapping[int, Sequence[Page]]]) -> None:
         """Hold page headers against what a page index said."""

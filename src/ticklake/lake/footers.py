@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticklake.errors import CorruptObjectError, ObjectNotFoundError
-from ticklake.lake.decoding import Budget, SparseFile, decode, pages_of, row_decoders
+from ticklake.lake.decoding import Budget, SparseFile, decode, pages_of, row_decoders, whole
 from ticklake.lake.loop import in_turn
 from ticklake.lake.objects import ObjectVersion, SourceObject
 from ticklake.lake.pages import ColumnPages
@@ -68,22 +68,13 @@ class Footer:
         """Return the footer with more of the end of the file, which is what lies before its tail."""
         return replace(self, tail=_joined(head, self.tail))
 
-    def decode(
-        self,
-        index: int,
-        columns: Sequence[str] | None,
-        pieces: Sequence[Fetched],
-        *,
-        threads: bool = False,
-    ) -> pa.Table:
+    def decode(self, index: int, columns: Sequence[str] | None, pieces: Sequence[Fetched]) -> pa.Table:
         """Return columns of a row group.
 
         Args:
             index: Number of the row group.
             columns: Names of top-level columns; None for all.
             pieces: The bytes of those columns, as far as they are not in the tail.
-            threads: Whether columns are decoded side by side, in threads of Arrow's: where no other row group
-                is decoded meanwhile.
 
         Raises:
             CorruptObjectError: It cannot be decoded, is not what the footer says, or is beyond a limit.
@@ -91,7 +82,7 @@ class Footer:
         file = SparseFile(self.version.size, [*pieces, self.tail])
         with placed(self.version.url):
             group = self.structure.row_groups[index]
-            return decode(file, self.metadata, group, index, columns, threads=threads)
+            return decode(file, self.metadata, group, index, columns)
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -113,15 +104,26 @@ class Footer:
         Raises:
             CorruptObjectError: A page header is damaged.
         """
-        wanted = {number: name for number, name in enumerate(self.leaves) if name in columns}
+        wanted = self._flat(columns)
         if known:
             return {part.column: part.pages for part in known if part.column in wanted}
         file = SparseFile(self.version.size, [*pieces, self.tail])
-        group, schema = self.structure.row_groups[index], self.metadata.schema
-        if len(wanted) < len(columns) or any(schema.column(n).max_repetition_level for n in wanted):
-            return {-1: ()}
         with placed(self.version.url):
-            return {number: pages_of(file, group, number) for number in wanted}
+            group = self.structure.row_groups[index]
+            return {number: pages_of(file, group, number) for number in wanted} or {-1: ()}
+
+    def all_pages(self, index: int, columns: Sequence[str]) -> dict[int, tuple[Page, ...]]:
+        """Return all pages of columns as if each column had one, otherwise as `pages`; no header is read."""
+        with placed(self.version.url):
+            group = self.structure.row_groups[index]
+            return {number: whole(group, number) for number in self._flat(columns)} or {-1: ()}
+
+    def _flat(self, columns: Sequence[str]) -> list[int]:
+        """Return the numbers of columns; none where one is nested, so that its pages do not tell its rows."""
+        numbers = [number for number, name in enumerate(self.leaves) if name in columns]
+        schema = self.metadata.schema
+        is_nested = any(schema.column(number).max_repetition_level for number in numbers)
+        return [] if is_nested or len(numbers) < len(columns) else numbers
 
     def row_decoders(
         self,
@@ -143,7 +145,7 @@ class Footer:
             pieces: The bytes of those pages and of their dictionaries, as far as they are not in the tail.
             by_index: Whether the pages are known from the page index.
             budget: What all that is decoded of the row group may take.
-            threads: As for `decode`.
+            threads: Whether columns are decoded side by side, in threads of Arrow's.
 
         Returns:
             What decodes some of the columns each, in whatever thread; a `CorruptObjectError` as from here.

@@ -34,14 +34,13 @@ _GRACE = 1.0
 _unsettled: weakref.WeakSet[Awaitable[Any]] = weakref.WeakSet()
 
 
-_TURN = asyncio.Lock()
-
-
 class _LoopThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
+        # Held on the loop alone.
+        self.turn = asyncio.Lock()
 
     def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -197,7 +196,7 @@ async def settle[T](work: Awaitable[T]) -> T:
 @asynccontextmanager
 async def in_turn() -> AsyncGenerator[None]:
     """Do work that takes a while in the block, so that answers that came meanwhile are taken between two."""
-    async with _TURN:
+    async with _THREAD.turn:
         await asyncio.sleep(0)
         yield
 

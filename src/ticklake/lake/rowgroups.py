@@ -23,6 +23,7 @@ from ticklake.lake.scan import ObjectPlan, RowGroupPlan
 from ticklake.lake.store import Fetched
 from ticklake.lake.times import moment, rows_within, time_range
 from ticklake.parquet.pageindex import Page
+from ticklake.parquet.structure import placed
 from ticklake.types import ByteRange, Window
 
 __all__ = ["DECODERS", "SHARE", "Inside", "Unit", "decode_unit"]
@@ -46,14 +47,14 @@ class Unit:
 
 
 class Inside:
-    """Which rows alone are decoded, and the threads in which the columns of a row group are, side by side.
+    """Which rows alone are decoded, and the threads in which parts of a row group are, side by side.
 
     Nothing that runs in them waits for anything else that does.
     """
 
     def __init__(self, window: Window) -> None:
         self.window = window
-        self.pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="ticklake-columns")
+        self.pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="ticklake-parts")
 
 
 def decode_unit(unit: Unit, fetches: Sequence[Future[Fetched]], inside: Inside | None) -> pa.Table:
@@ -148,7 +149,8 @@ def _timed(unit: Unit, column: int, pages: Sequence[Page], whole: tuple[int, int
     is_signed = not pt.is_unsigned_integer(kind)
     found: dict[range, PageTimes] = {}
     for page in pages:
-        chunk = footer.structure.row_groups[group.index].chunk(column)
+        with placed(footer.version.url):
+            chunk = footer.structure.row_groups[group.index].chunk(column)
         bounds = chunk.integers_of(page.least, page.greatest, signed=is_signed)
         if bounds is None:
             return {}
@@ -233,18 +235,21 @@ def _decode_rows(
     group, footer = unit.group, unit.footer
     budget, by_index = Budget(group.index), bool(group.parts)
     needed = {column: covering(mine, rows) for column, mine in pages.items()}
-    *others, last = footer.row_decoders(
+    decoders = footer.row_decoders(
         group.index, needed, rows, pieces, by_index=by_index, budget=budget, threads=True
     )
-    under_way = [inside.pool.submit(decoder) for decoder in others]
-    own = last()
-    return _side_by_side([*(part.result() for part in under_way), own])
+    if len(decoders) == 1:
+        return decoders[0]()
+    return _side_by_side(inside.pool.map(_call, decoders))
 
 
-def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table:
-    """Decode all of a row group that is too small for its times to be decoded first, columns side by side."""
-    dialect = unit.plan.dialect
-    table = unit.footer.decode(unit.group.index, dialect.columns, pieces, threads=True)
+def _decode_small(unit: Unit, pieces: Sequence[Fetched], inside: Inside) -> pa.Table | None:
+    """Decode all of a row group that is too small for its times to be decoded first."""
+    group, dialect = unit.group, unit.plan.dialect
+    pages = unit.footer.all_pages(group.index, dialect.columns)
+    table = _decode_rows(unit, pieces, inside, range(group.rows), pages)
+    if table is None:
+        return None
     _check_times(unit, table)
     return _slice(table, rows_within(table, dialect, inside.window))
 

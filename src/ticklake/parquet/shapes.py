@@ -21,14 +21,17 @@ _NUMBERS = (4, 5, 6)
 _BYTE, _DOUBLE, _BYTES, _LIST, _SET, _STRUCT = 3, 7, 8, 9, 10, 12
 _WIDTHS = {1: 0, 2: 0, _BYTE: 1, _DOUBLE: 8}
 
-_LONGEST = 2_048
+_LONGEST = 512
 """Bytes of a struct that is worth a pattern: compiling one takes longer the longer it is."""
 
-_WORTH = 4
-"""Structs of no known shape after which that of the next is learnt: it takes as long as some ten more."""
+_PLACES = 256
+"""Places in a list that shapes are known of."""
 
 _KEPT = 3
 """Shapes that are known of a place."""
+
+_WORTH = 4
+"""Structs of no known shape after which that of the next is learnt: it takes as long as some ten more."""
 
 
 def levelled(data: bytes) -> bytes:
@@ -77,29 +80,71 @@ class Shape:
 class Shapes:
     """The shapes of structs that were passed over lately, by their place in lists; of all files together.
 
+    Where shapes are learnt in vain, as texts have other lengths each time or as somebody means harm, less and
+    less is learnt: in all it takes no longer than passing over the structs did.
+
     May be used by several threads: what one learns and another overwrites is learnt again.
     """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Shape, ...]] = {}
-        self._missed: dict[int, int] = {}
+        self._places: list[_Place] = []
 
-    def at(self, place: int) -> tuple[Shape, ...]:
-        """Return the shapes that structs of that place had, the last one first."""
-        return self._known.get(place, ())
+    def find(self, place: int, level: bytes, start: int) -> tuple[int, int] | None:
+        """Return where a struct ends, and its number of elements of lists; None where its shape is not known.
+
+        Args:
+            place: Its place.
+            level: Levelled bytes.
+            start: Where it begins.
+        """
+        if place >= len(self._places):
+            return None
+        known = self._places[place]
+        for shape in known.shapes:
+            if (end := shape.end(level, start)) is not None:
+                known.found += 1
+                return end, shape.elements
+        return None
 
     def missed(self, place: int, level: bytes) -> None:
-        """Take note of a struct that had none of those shapes, and learn its own if that is about to pay.
+        """Take note of a struct that `find` did not know.
 
         Args:
             place: Its place.
             level: The struct, levelled.
         """
-        count = self._missed.get(place, 0) + 1
-        if count > _WORTH and (shape := Shape.of(level)) is not None:
-            count = 0
-            self._known[place] = (shape, *self.at(place))[:_KEPT]
-        self._missed[place] = count
+        if place >= _PLACES:
+            return
+        while place >= len(self._places):
+            self._places.append(_Place())
+        self._places[place].missed_one(level)
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is known of a place.
+
+    Attributes:
+        shapes: That structs had there, the last one first.
+        found: Structs of these shapes since the last was learnt.
+        missed: Structs of none of them since then.
+        needed: How many it takes until the next is learnt.
+    """
+
+    shapes: tuple[Shape, ...] = ()
+    found: int = 0
+    missed: int = 0
+    needed: int = _WORTH
+
+    def missed_one(self, level: bytes) -> None:
+        self.missed += 1
+        if self.missed <= self.needed:
+            return
+        if self.shapes and self.found < self.missed:
+            self.needed *= 2
+        self.found = self.missed = 0
+        if (shape := Shape.of(level)) is not None:
+            self.shapes = (shape, *self.shapes)[:_KEPT]
 
 
 @lru_cache(maxsize=256)

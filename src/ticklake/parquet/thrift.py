@@ -182,8 +182,8 @@ def _write_unsigned(value: int) -> bytes:
 class _Reader:
     """Reads on from a position. Beyond the end of the data that is an IndexError.
 
-    Nearly all the time that a first window's footer takes is spent here, so that numbers and texts, nine
-    fields of ten, are read and passed over in place, by a position that is no attribute.
+    Much of the time that a first window's footer takes is spent here, so that numbers and texts, nine fields
+    of ten, are read and passed over in place, by a position that is no attribute.
     """
 
     __slots__ = ("_data", "_elements", "_level", "position")
@@ -252,10 +252,10 @@ class _Reader:
 
     def _after_part(self, shapes: Shapes, place: int, level: bytes, start: int) -> int:
         """Return where a part ends, by its place in the list: mostly those there have the same shape."""
-        for shape in shapes.at(place):
-            if (end := shape.end(level, start)) is not None:
-                self._count(shape.elements)
-                return end
+        if (known := shapes.find(place, level, start)) is not None:
+            end, elements = known
+            self._count(elements)
+            return end
         end = self._after(STRUCT, start, _MAX_DEPTH)
         shapes.missed(place, level[start:end])
         return end
