@@ -143,7 +143,7 @@ def test_what_polars_writes_is_read_as_pyarrow_reads_it() -> None:
 
 _STATISTICS: Fields = {1: BYTES, 2: BYTES, 5: BYTES, 6: BYTES}
 _COLUMN: Fields = {1: I32, 4: I32, 5: I64, 6: I64, 7: I64, 9: I64, 11: I64, 12: _STATISTICS}
-_CHUNK: Fields = {1: BYTES, 3: _COLUMN, 4: I64, 5: I32, 6: I64, 7: I32}
+_CHUNK: Fields = {1: BYTES, 3: _COLUMN, 4: I64, 5: I32, 6: I64, 7: I32, 8: {}}
 
 
 def _one_by_one(footer: bytes) -> object:
