@@ -72,6 +72,39 @@ def test_unquoted_times_keep_their_nanoseconds(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("20240808", "1970-01-01T00:00:00.020240808Z"),
+        ("2024", "1970-01-01T00:00:00.000002024Z"),
+        ("20240808235500", "1970-01-01T05:37:20.8082355Z"),
+        ("1723161300", "1970-01-01T00:00:01.7231613Z"),
+        ("1723161300000", "1970-01-01T00:28:43.1613Z"),
+        ("1723161300000000", "1970-01-20T22:39:21.3Z"),
+        ("23:55:00", "1970-01-01T00:00:00.0000861Z"),  # to YAML that many seconds
+    ],
+)
+def test_a_number_that_cannot_be_meant_as_nanoseconds_is_refused_as_a_time(tmp_path, written, read):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "lake: {ticks: /lake}\n"
+        f"window: {{start: {written}, end: 2024-08-09}}\n"
+        "instruments: [{key: 'A:B:C'}]\n"
+    )
+    with pytest.raises(ConfigError) as failed:
+        load_config(path)
+    assert (
+        f"window.start: a whole number is nanoseconds since 1970, and {yaml.safe_load(written)} of them"
+        in str(failed.value)
+    )
+    assert f" are {read}, before 2000; write a day like 2024-08-08" in str(failed.value)
+
+
+def test_nanoseconds_of_our_time_are_a_time():
+    start = CONFIG["window"] | {"start": 1_723_161_300_000_000_000}
+    assert parse_config({**CONFIG, "window": start}) == parse_config(CONFIG)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "words"),
     [
         (("venues", "BINANCE", "latncy"), "5ms", ["venues.BINANCE.latncy", "unknown key", "latency"]),

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ticklake.config.urls import is_folder, public_host
-from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
+from ticklake.types import BookAs, DataType, InstrumentKey, Moment, Window, format_nanos, parse_nanos
 
 __all__ = [
     "DialectConfig",
@@ -72,6 +72,21 @@ def _parse_duration(value: object) -> int:
 def _format_duration(nanos: int) -> str:
     unit = next(u for u in ("h", "min", "s", "ms", "us", "ns") if nanos % _UNIT_NANOS[u] == 0)
     return "0s" if nanos == 0 else f"{nanos // _UNIT_NANOS[unit]}{unit}"
+
+
+# No integer that means something else reaches it: 20240808, and seconds, milliseconds and microseconds of
+# our time, are all within the first weeks of 1970. Nor do ticks: such exchanges came later.
+_FIRST_NANOS = parse_nanos("2000-01-01")
+
+
+def _parse_time(value: Moment) -> int:
+    nanos = parse_nanos(value)
+    if isinstance(value, int) and nanos < _FIRST_NANOS:
+        raise ValueError(
+            f"a whole number is nanoseconds since 1970, and {value} of them are {format_nanos(nanos)}, "
+            "before 2000; write a day like 2024-08-08 or a time like 2024-08-08T23:55:00Z"
+        )
+    return nanos
 
 
 def _as_decimal(value: object) -> object:
@@ -173,7 +188,7 @@ UserPath = Annotated[Path, AfterValidator(_at_home)]
 RunsPlace = Annotated[Path | str, PlainValidator(_runs_place), PlainSerializer(str, return_type=str)]
 Timestamp = Annotated[
     int,
-    BeforeValidator(parse_nanos),
+    BeforeValidator(_parse_time),
     PlainSerializer(format_nanos, return_type=str),
 ]
 Number = Annotated[Decimal, BeforeValidator(_as_decimal)]
