@@ -508,6 +508,7 @@ def test_progress_is_a_line_for_all_and_one_for_each_file(columns):
         ("lake: gs://x", ["--ticks", "y"], "lake: must be a mapping"),
         ("lake: {ticks: x, storage: 5}", ["--storage", "region=eu"], "lake.storage: must be a mapping"),
         ("window: 5", ["--start", START], "window: must be a mapping"),
+        ("windw: {start: 2024-08-08}", [], "\n  window: is required\n"),
         ("? [a]\n: b", [], "a key must be text"),
     ],
 )

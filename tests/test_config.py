@@ -168,6 +168,38 @@ def test_a_wrong_value_is_named_with_its_path_what_was_found_and_what_is_allowed
         assert word in text
 
 
+def test_a_misspelt_key_is_told_with_the_one_that_was_meant():
+    values = {("windw" if key == "window" else key): value for key, value in CONFIG.items()}
+    values["venues"] = {"BINANCE": {**CONFIG["venues"]["BINANCE"], "latncy": "5ms"}}
+    with pytest.raises(ConfigError) as failed:
+        parse_config(values)
+    assert str(failed.value).splitlines()[1:] == [
+        "  window: is required",
+        "  venues.BINANCE.latncy: unknown key; did you mean latency?",
+        "  windw: unknown key; did you mean window?",
+    ]
+
+
+def test_the_keys_of_another_file_are_told_together():
+    others = {f"figure_{number}": number for number in range(29)} | {"max_drawdown": 1}
+    instruments = [{**CONFIG["instruments"][0], "foo": 1, "bar": 2}]
+    with pytest.raises(ConfigError) as failed:
+        parse_config({**CONFIG, **others, "instruments": instruments})
+    first, *lines = str(failed.value).splitlines()
+    assert first == "the config has 2 problems:"
+    assert sorted(line.partition("; allowed here: ")[0] for line in lines) == [
+        "  figure_0, figure_1, figure_2, figure_3, figure_4 and 25 more: unknown keys",
+        "  instruments[0].foo, instruments[0].bar: unknown keys",
+    ]
+    assert str(failed.value).count("catalog_format") == 1
+
+
+def test_a_wrong_entry_of_a_list_does_not_make_it_empty():
+    with pytest.raises(ConfigError) as failed:
+        parse_config(changed(("instruments", 0, "data"), ["trade"]))
+    assert str(failed.value).startswith("the config has 1 problem:\n  instruments[0].data[0]: 'trade' is not")
+
+
 def test_all_problems_are_told_at_once():
     values = changed(("foo",), 1)
     values["window"]["start"] = "x"

@@ -130,6 +130,13 @@ def _runs_place(value: object) -> Path | str:
     return f"{scheme.lower()}://{rest}".rstrip("/")
 
 
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    # Not `min_length`, which counts the valid ones: a wrong one alone would be told as none, too.
+    if not values:
+        raise ValueError("is empty; name at least one")
+    return values
+
+
 def _positive(value: Decimal) -> Decimal:
     if not value.is_finite() or value <= 0:
         raise ValueError(f"{value} is not a positive number")
@@ -387,7 +394,7 @@ class InstrumentConfig(_Model):
     """
 
     key: Key
-    data: tuple[DataTypeName, ...] = Field(default=("trades",), min_length=1)
+    data: Annotated[tuple[DataTypeName, ...], AfterValidator(_some)] = ("trades",)
     book_as: BookAs = BookAs.DELTAS
     nautilus_id: NautilusId | None = None
     definition: InstrumentDefinition | None = None
@@ -441,7 +448,7 @@ class VenueConfig(_Model):
     account: Literal["CASH", "MARGIN"]
     oms: Literal["NETTING", "HEDGING"] = "NETTING"
     book: Literal["L1_MBP", "L2_MBP"] = "L2_MBP"
-    balances: tuple[str, ...] = Field(min_length=1)
+    balances: Annotated[tuple[str, ...], AfterValidator(_some)]
     fees: FeesConfig
     latency: Nanos = 0
     base_currency: str | None = None
