@@ -57,10 +57,20 @@ def test_an_edited_module_is_read_again(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ((), "strategies is empty"),
-        ((strategy("nowhere:Busy"),), r"strategies\[0\]\.path: there is no module 'nowhere'"),
+        (
+            (strategy("nowhere:Busy"),),
+            rf"\.path: there is no module 'nowhere'\. It is looked up in {TESTS}, PYTHONPATH and the",
+        ),
         ((strategy("no.where:Busy"),), r"strategies\[0\]\.path: there is no module 'no.where'"),
         ((strategy(), strategy("Bussy")), r"strategies\[1\]\.path: .* no 'Bussy'; did you mean Busy"),
-        ((strategy("Zzz"),), r"\.path: .* no 'Zzz'; allowed are (?!.*(OrderSide|TradeTick)).*\bBusy, "),
+        (
+            (strategy("Zzz"),),
+            r"\.path: .* no 'Zzz'; allowed are (?!.*(OrderSide|TradeTick|Config)).*\bBusy, ",
+        ),
+        (
+            (strategy(config_path="Zzz"),),
+            r"\.config_path: .* no 'Zzz'; allowed are (?!.*\bBusy\b).*\bBusyConfig, ",
+        ),
         ((strategy("NOT_A_CLASS"),), r"'NOT_A_CLASS' is no class"),
         ((strategy("BusyConfig"),), r"not a subclass of .*Strategy.*belongs under config_path"),
         ((strategy(config_path="BusyConf"),), r"strategies\[0\]\.config_path: .*did you mean BusyConfig"),

@@ -74,14 +74,18 @@ def test_every_command_has_help_with_an_example_that_it_takes(command, capsys):
         pass
 
 
-def test_help_lists_the_commands():
-    text = ticklake("--help").stdout
-    assert all(command in text for command in COMMANDS)
+def test_help_lists_the_commands_in_the_order_of_the_readme():
+    table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("\n\n`--json`")[0]
+    documented = re.findall(r"^\| `ticklake ([a-z][a-z-]*)", table, re.MULTILINE)
+    listed = re.findall(r"^│ ([a-z][a-z-]*)  ", ticklake("--help").stdout, re.MULTILINE)
+    assert listed == [*COMMANDS] == [*dict.fromkeys(documented)]
 
 
-def test_help_gives_switches_no_value():
-    lines = ticklake("fetch", "--help").stdout.splitlines()
-    assert [line.split()[1] for line in lines if "<bool>" in line] in ([], ["--help"])
+@pytest.mark.parametrize("arguments", [[], ["fetch"], ["coverage"], ["verify"], ["doctor"]])
+def test_help_gives_switches_no_value(arguments):
+    text = ticklake(*arguments, "--help").stdout
+    assert "--help" in text
+    assert "<bool>" not in text
 
 
 def test_the_version_is_that_of_the_installed_package():
@@ -508,6 +512,7 @@ def test_progress_is_a_line_for_all_and_one_for_each_file(columns):
         ("lake: gs://x", ["--ticks", "y"], "lake: must be a mapping"),
         ("lake: {ticks: x, storage: 5}", ["--storage", "region=eu"], "lake.storage: must be a mapping"),
         ("window: 5", ["--start", START], "window: must be a mapping"),
+        ("windw: {start: 2024-08-08}", [], "\n  window: is required\n"),
         ("? [a]\n: b", [], "a key must be text"),
     ],
 )

@@ -140,3 +140,17 @@ def test_doctor_tells_what_is_to_be_done(catalog, tmp_path):
 
 def test_a_folder_that_is_not_there_is_no_catalog(tmp_path):
     assert "no" in ticklake("verify", tmp_path / "nothing", code=2).stderr
+
+
+@pytest.mark.parametrize("inside", ["", "/catalog"])
+@pytest.mark.parametrize("command", [["fetch"], ["fetch", "--dry-run"], ["coverage"]])
+def test_a_catalog_that_is_a_file_is_called_one(catalog, tmp_path, command, inside):
+    values = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    (tmp_path / "mine.py").touch()
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**values, "catalog": f"mine.py{inside}"}))
+    name, *flags = command
+    told = ticklake(name, "run.yaml", *flags, code=1, cwd=tmp_path).stderr
+    assert told == (
+        "error: mine.py is a file, where a catalog has a folder. "
+        "Name another catalog, or move the file away.\n"
+    )

@@ -121,6 +121,31 @@ def test_ctrl_c_says_what_is_kept(server, tmp_path):
     assert again.count("cached") == kept
 
 
+@pytest.mark.parametrize("module", ["rich.console", "typer.main", "ticklake.cli.upkeep"])
+def test_ctrl_c_while_the_command_is_being_imported_is_told_in_the_same_words(tmp_path, module):
+    # The command, which gets the signal while it imports a module that it needs.
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal, sys\n"
+        "from ticklake.cli import program\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "program()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "interrupted.py", "fetch", "none.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert (done.stdout, done.stderr) == ("", "error: Interrupted; nothing is half-written.\n")
+
+
 def test_a_backtest_leaves_its_notes_and_figures_on_the_screen_and_nothing_else(server, tmp_path):
     config = readme_config()
     config["lake"] = {"ticks": f"{server.url}/{TICKS}", "instruments": f"{server.url}/{INSTRUMENTS}"}

@@ -275,3 +275,12 @@ def test_the_command_prints_a_run_config_and_lists_what_has_no_equivalent(cli: C
     venue = old_config(venue={"account_type": "SAVINGS"})
     (tmp_path / "venue.json").write_text(json.dumps(venue))
     assert "venues.BINANCE.account" in cli(2, "migrate-config", tmp_path / "venue.json")[1]
+
+
+def test_a_run_config_needs_no_migration(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("lake: {ticks: gs://bucket}\nwindow: {start: 2024-08-08}\n")
+    _, err = cli(2, "migrate-config", tmp_path / "my.yaml")
+    assert err == (
+        f"error: {tmp_path / 'my.yaml'} is a run config already. "
+        f"Run it as it is: `ticklake backtest {tmp_path / 'my.yaml'}`.\n"
+    )

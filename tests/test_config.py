@@ -72,6 +72,39 @@ def test_unquoted_times_keep_their_nanoseconds(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("20240808", "1970-01-01T00:00:00.020240808Z"),
+        ("2024", "1970-01-01T00:00:00.000002024Z"),
+        ("20240808235500", "1970-01-01T05:37:20.8082355Z"),
+        ("1723161300", "1970-01-01T00:00:01.7231613Z"),
+        ("1723161300000", "1970-01-01T00:28:43.1613Z"),
+        ("1723161300000000", "1970-01-20T22:39:21.3Z"),
+        ("23:55:00", "1970-01-01T00:00:00.0000861Z"),  # to YAML that many seconds
+    ],
+)
+def test_a_number_that_cannot_be_meant_as_nanoseconds_is_refused_as_a_time(tmp_path, written, read):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "lake: {ticks: /lake}\n"
+        f"window: {{start: {written}, end: 2024-08-09}}\n"
+        "instruments: [{key: 'A:B:C'}]\n"
+    )
+    with pytest.raises(ConfigError) as failed:
+        load_config(path)
+    assert (
+        f"window.start: a whole number is nanoseconds since 1970, and {yaml.safe_load(written)} of them"
+        in str(failed.value)
+    )
+    assert f" are {read}, before 2000; write a day like 2024-08-08" in str(failed.value)
+
+
+def test_nanoseconds_of_our_time_are_a_time():
+    start = CONFIG["window"] | {"start": 1_723_161_300_000_000_000}
+    assert parse_config({**CONFIG, "window": start}) == parse_config(CONFIG)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "words"),
     [
         (("venues", "BINANCE", "latncy"), "5ms", ["venues.BINANCE.latncy", "unknown key", "latency"]),
@@ -133,6 +166,38 @@ def test_a_wrong_value_is_named_with_its_path_what_was_found_and_what_is_allowed
     text = str(caught.value)
     for word in words:
         assert word in text
+
+
+def test_a_misspelt_key_is_told_with_the_one_that_was_meant():
+    values = {("windw" if key == "window" else key): value for key, value in CONFIG.items()}
+    values["venues"] = {"BINANCE": {**CONFIG["venues"]["BINANCE"], "latncy": "5ms"}}
+    with pytest.raises(ConfigError) as failed:
+        parse_config(values)
+    assert str(failed.value).splitlines()[1:] == [
+        "  window: is required",
+        "  venues.BINANCE.latncy: unknown key; did you mean latency?",
+        "  windw: unknown key; did you mean window?",
+    ]
+
+
+def test_the_keys_of_another_file_are_told_together():
+    others = {f"figure_{number}": number for number in range(29)} | {"max_drawdown": 1}
+    instruments = [{**CONFIG["instruments"][0], "foo": 1, "bar": 2}]
+    with pytest.raises(ConfigError) as failed:
+        parse_config({**CONFIG, **others, "instruments": instruments})
+    first, *lines = str(failed.value).splitlines()
+    assert first == "the config has 2 problems:"
+    assert sorted(line.partition("; allowed here: ")[0] for line in lines) == [
+        "  figure_0, figure_1, figure_2, figure_3, figure_4 and 25 more: unknown keys",
+        "  instruments[0].foo, instruments[0].bar: unknown keys",
+    ]
+    assert str(failed.value).count("catalog_format") == 1
+
+
+def test_a_wrong_entry_of_a_list_does_not_make_it_empty():
+    with pytest.raises(ConfigError) as failed:
+        parse_config(changed(("instruments", 0, "data"), ["trade"]))
+    assert str(failed.value).startswith("the config has 1 problem:\n  instruments[0].data[0]: 'trade' is not")
 
 
 def test_all_problems_are_told_at_once():

@@ -23,6 +23,7 @@ from fetch_support import (
     put_trades,
     request,
 )
+from lake_support import RangeServer
 from ticklake.catalog import Catalog
 from ticklake.errors import ConfigError
 from ticklake.fetching import fetch, plan_fetch
@@ -107,11 +108,40 @@ def test_a_day_without_ticks_needs_no_definition(real_lake, catalog, start, end)
     assert kept.id.value == "BTCUSDT.BINANCE"
 
 
-def test_without_any_list_of_the_window_there_is_nothing_to_go_by(gappy, catalog):
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("2024-08-08T23:59:00Z", "of 2024-08-08 ("),
+        ("2024-08-09T00:02:00Z", "of 2024-08-08 nor of the day after it ("),
+        ("2024-08-11T00:00:00Z", "of 2024-08-08 nor of the 2 days after it ("),
+    ],
+)
+def test_without_any_list_of_the_window_there_is_nothing_to_go_by(gappy, catalog, end, told):
     lists, lake = gappy
     shutil.rmtree(lists)
-    with pytest.raises(ConfigError, match="no instrument list of 2024-08-08 nor of the 1 days after it"):
-        fetch(lake, catalog, [ACROSS], on_hole="skip")
+    with pytest.raises(ConfigError) as failed:
+        fetch(lake, catalog, [request(BTC_SPOT, "trades", "2024-08-08T23:58:00Z", end)], on_hole="skip")
+    assert f"the lake has no instrument list {told}" in str(failed.value)
+    assert str(failed.value).endswith(
+        ". Give the instrument a definition in the config, or ask for another window."
+    )
+
+
+def test_a_window_beyond_all_ticks_is_told_the_days_that_there_are(gappy, catalog, real_lake):
+    _, lake = gappy
+    before, after = "2024-09-08", "2024-09-09"
+    with pytest.raises(ConfigError) as failed:
+        fetch(lake, catalog, [request(BTC_SPOT, "trades", before, after)])
+    assert str(failed.value).endswith(
+        ". It has ticks of 2024-08-08 to 2024-08-09: ask for a window within those days."
+    )
+
+
+def test_where_days_cannot_be_listed_the_error_is_the_same_without_them(real_lake, catalog):
+    with RangeServer() as server:  # which answers to GET alone
+        lake = Lake(f"{server.url}/{TICKS}", f"{server.url}/{INSTRUMENTS}")
+        with pytest.raises(ConfigError, match=r"no instrument list of 2024-09-08 .*a definition in"):
+            fetch(lake, catalog, [request(BTC_SPOT, "trades", "2024-09-08", "2024-09-09")])
 
 
 def test_the_engines_definition_at_midnight_is_in_nobodys_way(real_lake, catalog):

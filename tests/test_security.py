@@ -118,7 +118,8 @@ def test_the_file_is_told_without_importing_the_packages_around_it(
     assert source_of("spies.own") == str(tmp_path / "spies" / "own.py")
     assert source_of("spies") == str(tmp_path / "spies" / "__init__.py")
     assert source_of("space") == "a namespace package"
-    assert source_of("nowhere") == source_of("spies.nowhere") == source_of("spy.py") == "not found"
+    assert source_of("nowhere") == source_of("spies.nowhere") == source_of("spy.py")
+    assert source_of("nowhere") == "a module that is not found"
     assert source_of("json") == json.__file__
     assert source_of("sys") == "a built-in module"
     assert not log.exists()

@@ -110,7 +110,8 @@ def _run(
 ) -> EngineOutcome:
     failure = Failure()
     strategies = [
-        load_strategy(strategy, f"strategies[{index}]") for index, strategy in enumerate(job.strategies)
+        load_strategy(strategy, f"strategies[{index}]", job.search_path)
+        for index, strategy in enumerate(job.strategies)
     ]
     try:
         node = BacktestNode([_run_config(job, view, folder)])

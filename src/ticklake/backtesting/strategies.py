@@ -67,7 +67,7 @@ def check_strategies(
             for path, file in _sources(strategies).items():
                 on_import(path, file)
         for index, strategy in enumerate(strategies):
-            _load(strategy, f"strategies[{index}]")
+            _load(strategy, f"strategies[{index}]", search_path)
 
 
 def _sources(strategies: Sequence[AnyStrategy]) -> dict[str, str]:
@@ -91,7 +91,7 @@ def source_of(module: str) -> str:
     folders = _folders_of(package) if package else None
     spec = _find(module, folders) if folders or not package else None
     if spec is None:
-        return "not found"
+        return "a module that is not found"
     return spec.origin or "a namespace package"
 
 
@@ -108,33 +108,40 @@ def _find(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
     return next((spec for spec in specs if spec is not None), None)
 
 
-def load_strategy(strategy: AnyStrategy, where: str = "strategies") -> Strategy:
+def load_strategy(strategy: AnyStrategy, where: str, search_path: Sequence[str]) -> Strategy:
     """Return the strategy that a config names, constructed with its configuration.
 
     Args:
         strategy: Its paths and configuration.
         where: Path of the key in the config, for errors.
+        search_path: Folders from which strategies are imported, for errors.
 
     Raises:
         ConfigError: As `check_strategies`.
         BacktestError: The strategy's `__init__` raised an exception.
     """
-    strategy_class, config = _load(strategy, where)
+    strategy_class, config = _load(strategy, where, search_path)
     try:
         return strategy_class(config)
     except Exception as exc:
         raise BacktestError(f"{strategy.path} failed in __init__:\n{_user_traceback(exc)}") from exc
 
 
-def _load(strategy: AnyStrategy, where: str) -> tuple[type[Strategy], Any]:
-    strategy_class = _import_class(strategy.path, f"{where}.path")
-    if not issubclass(strategy_class, Strategy):
+def _load(strategy: AnyStrategy, where: str, search_path: Sequence[str]) -> tuple[type[Strategy], Any]:
+    strategy_class = _import_class(strategy.path, f"{where}.path", search_path, _trades)
+    if not _trades(strategy_class):
         raise ConfigError(
             f"{where}.path: {strategy.path} is not a subclass of nautilus_trader.trading.Strategy",
             hint=_mixed_up(strategy_class),
         )
-    config_class = _import_class(strategy.config_path, f"{where}.config_path")
+    config_class = _import_class(
+        strategy.config_path, f"{where}.config_path", search_path, lambda each: not _trades(each)
+    )
     return strategy_class, _construct(config_class, strategy, where)
+
+
+def _trades(found: type) -> bool:
+    return issubclass(found, Strategy)
 
 
 def _mixed_up(found: type) -> str | None:
@@ -143,36 +150,36 @@ def _mixed_up(found: type) -> str | None:
     return None
 
 
-def _import_class(path: str, where: str) -> type:
+def _import_class(path: str, where: str, search_path: Sequence[str], fits: Callable[[type], bool]) -> type:
     module_name, _, name = path.partition(":")
     if module_name == "__main__":
         raise ConfigError(
             f"{where}: {path} is in the running script, which the engine's own process cannot import",
             hint="Move the class to a module of its own.",
         )
-    module = _import_module(module_name, where)
+    module = _import_module(module_name, where, search_path)
     found = getattr(module, name, None)
     if not isinstance(found, type):
         # Without the engine's own, which a strategy imports by the dozen.
         classes = sorted(
             key
             for key, value in vars(module).items()
-            if isinstance(value, type) and not value.__module__.startswith("nautilus_trader")
+            if isinstance(value, type) and not value.__module__.startswith("nautilus_trader") and fits(value)
         )
         what = f"has no {name!r}" if found is None else f"{name!r} is no class"
         raise ConfigError(f"{where}: {module_name} {what}{_near(name, classes)}")
     return found
 
 
-def _import_module(name: str, where: str) -> ModuleType:
+def _import_module(name: str, where: str, search_path: Sequence[str]) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as exc:
         if isinstance(exc, ModuleNotFoundError) and f"{name}.".startswith(f"{exc.name}."):
-            folders = [entry or "." for entry in sys.path[:3]]
+            folders = ", ".join([*search_path, "PYTHONPATH"])
             raise ConfigError(
                 f"{where}: there is no module {name!r}",
-                hint=f"It is looked up in {', '.join(folders)} and the installed packages.",
+                hint=f"It is looked up in {folders} and the installed packages.",
             ) from exc
         # User code may raise anything while it is imported; its own traceback stays chained.
         raise ConfigError(f"{where}: importing {name} failed:\n{_user_traceback(exc)}") from exc

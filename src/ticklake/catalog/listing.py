@@ -78,13 +78,20 @@ def scan(folder: str | Path) -> list[os.DirEntry[str]]:
     """Return what lies in a folder, nothing where there is none.
 
     Raises:
-        CatalogError: The folder may not be read.
+        CatalogError: The folder may not be read, or is a file or in one.
     """
     try:
         with os.scandir(folder) as entries:
             return list(entries)
     except FileNotFoundError:
         return []
+    except NotADirectoryError as exc:
+        path = Path(folder)
+        file = next(each for each in (path, *path.parents) if each.exists())
+        raise CatalogError(
+            f"{file} is a file, where a catalog has a folder",
+            hint="Name another catalog, or move the file away.",
+        ) from exc
     except OSError as exc:
         raise CatalogError(
             f"cannot read {folder}: {exc.strerror or exc}",

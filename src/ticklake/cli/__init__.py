@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "program"]
 
 _INTERRUPTED = 130
+_TOLD = "Interrupted; nothing is half-written."
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 
 
@@ -53,8 +54,15 @@ def main() -> None:
     # What is imported stays, and is some 100,000 objects: to look through it for garbage takes a tenth of a
     # warm run. A fetch of a day leaves 1,300 objects in circles, none of which holds data.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    with _engine(arguments) as process:
-        _run(arguments, process, debug=debug)
+    try:
+        with _engine(arguments) as process:
+            _run(arguments, process, debug=debug)
+    except KeyboardInterrupt:
+        # Before the app had begun, which tells of it by its exit code. What prints errors elsewhere may be
+        # what was being imported.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.stderr.write(f"error: {_TOLD}\n")
+        sys.exit(_INTERRUPTED)
 
 
 def _engine(arguments: Sequence[str]) -> AbstractContextManager[EngineProcess | None]:
@@ -89,7 +97,7 @@ def _run(arguments: list[str], process: EngineProcess | None, *, debug: bool) ->
             # Whoever interrupts again does not want to wait for the end of threads.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             stderr().show_cursor()  # it may have been hidden by what was interrupted as it began
-            print_error("Interrupted; nothing is half-written.")
+            print_error(_TOLD)
         raise
 
 

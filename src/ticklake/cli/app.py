@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from ticklake.cli.helping import Group
 
 __all__ = ["JsonOption", "LayoutOption", "QuietOption", "StorageOption", "app", "one_of"]
 
 app = typer.Typer(
     name="ticklake",
+    cls=Group,
     help="Backtest NautilusTrader strategies straight from a tick-data lake in object storage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,11 +29,6 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
         return [name for name in names if name.startswith(incomplete)]
 
     return complete
-
-
-def _flag(*names: str, text: str) -> Any:
-    # Without a metavar, help would give each switch a value of type <bool>.
-    return typer.Option(*names, help=text, metavar="")
 
 
 StorageOption = Annotated[
@@ -50,9 +48,9 @@ LayoutOption = Annotated[
         autocompletion=one_of("default", "hive"),
     ),
 ]
-JsonOption = Annotated[bool, _flag("--json", text="Print one JSON document on stdout.")]
-QuietOption = Annotated[bool, _flag("--quiet", "-q", text="Show no progress; warnings are shown.")]
-RefreshOption = Annotated[bool, _flag("--refresh", text="Fetch again what the catalog holds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; warnings are shown.")]
+RefreshOption = Annotated[bool, typer.Option("--refresh", help="Fetch again what the catalog holds.")]
 JobsOption = Annotated[
     int | None,
     typer.Option(
@@ -63,7 +61,9 @@ JobsOption = Annotated[
         show_default=False,
     ),
 ]
-OfflineOption = Annotated[bool, _flag("--offline", text="Connect to nothing; fail if a window is missing.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Connect to nothing; fail if a window is missing.")
+]
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001 (typer's signature)
@@ -79,12 +79,10 @@ def _common(
     *,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version.", metavar=""
-        ),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
     debug: Annotated[  # taken by `main`, wherever it stands
-        bool, _flag("--debug", text="Show the traceback of an error; may stand anywhere.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
     ] = False,
 ) -> None:
     pass
@@ -142,7 +140,9 @@ def fetch(
     jobs: JobsOption = None,
     refresh: RefreshOption = False,
     offline: OfflineOption = False,
-    dry_run: Annotated[bool, _flag("--dry-run", text="Show what would be read; move no data.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read; move no data.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -287,7 +287,7 @@ def backtest(
     refresh: RefreshOption = False,
     offline: OfflineOption = False,
     in_process: Annotated[
-        bool, _flag("--in-process", text="Run the engine in this process, for a debugger.")
+        bool, typer.Option("--in-process", help="Run the engine in this process, for a debugger.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -26,8 +26,14 @@ def migrate_config(
     from ticklake.cli.console import print_warning
     from ticklake.compat.configs import translate
     from ticklake.config import parse_config, read_values
+    from ticklake.errors import ConfigError
 
-    found = translate(read_values(config), buckets={})
+    values = read_values(config)
+    if "lake" in values:
+        raise ConfigError(
+            f"{config} is a run config already", hint=f"Run it as it is: `ticklake backtest {config}`."
+        )
+    found = translate(values, buckets={})
     parse_config(found.values, source=str(config))
     typer.echo(yaml.safe_dump(found.values, sort_keys=False, allow_unicode=True), nl=False)
     for key in found.without_equivalent:

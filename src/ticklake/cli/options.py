@@ -72,8 +72,9 @@ def overlay(
     """
     values: dict[str, Any] = dict(read_values(path)) if path else {}
     _lay(values, "lake", {"ticks": ticks, "instruments": instrument_lists, "layout": layout})
-    if storage and isinstance(values["lake"], dict):
-        _lay(values["lake"], "storage", storage_from(storage))
+    options = storage_from(storage)
+    if isinstance(lake := values.get("lake"), dict):
+        _lay(lake, "storage", options)
     _lay(values, "window", {"start": start, "end": end})
     listed = values.get("instruments")
     if keys:
@@ -89,10 +90,10 @@ def overlay(
 
 def _require(values: Mapping[str, Any]) -> None:
     needed = {
-        "--ticks": values["lake"].get("ticks"),
+        "--ticks": values.get("lake", {}).get("ticks"),
         "--instrument": values.get("instruments"),
-        "--start": values["window"].get("start"),
-        "--end": values["window"].get("end"),
+        "--start": values.get("window", {}).get("start"),
+        "--end": values.get("window", {}).get("end"),
     }
     if missing := [flag for flag, value in needed.items() if not value]:
         raise ConfigError(f"without a config file, {', '.join(missing)} must be given")
@@ -111,9 +112,9 @@ def _names(data: str) -> list[str]:
 
 
 def _lay(values: dict[str, Any], name: str, given: Mapping[str, Any]) -> None:
-    section = values.get(name)
-    if section is None or isinstance(section, dict):
-        values[name] = {**(section or {}), **_given(given)}
+    section, flags = values.get(name), _given(given)
+    if flags and (section is None or isinstance(section, dict)):
+        values[name] = {**(section or {}), **flags}
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

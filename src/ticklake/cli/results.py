@@ -136,9 +136,7 @@ def coverage(
     *,
     offline: Annotated[
         bool,
-        typer.Option(
-            "--offline", help="With a run config: do not ask the lake which days it lacks.", metavar=""
-        ),
+        typer.Option("--offline", help="With a run config: do not ask the lake which days it lacks."),
     ] = False,
     html: HtmlOption = None,
     quiet: QuietOption = False,

@@ -29,9 +29,7 @@ IdOption = Annotated[
     str | None,
     typer.Option("--instrument", help="Only this instrument, by its Nautilus id.", metavar="ID"),
 ]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be done; change nothing.", metavar="")
-]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 
 
 @app.command()
@@ -40,9 +38,7 @@ def verify(
     *,
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair", help="Set damaged files aside and fetch them again; wants a run config.", metavar=""
-        ),
+        typer.Option("--repair", help="Set damaged files aside and fetch them again; wants a run config."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -161,7 +157,7 @@ def doctor(
     target: Annotated[Path, typer.Argument(help="A run config, or the folder of a catalog alone.")],
     *,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Connect to nothing: look at this machine only.", metavar="")
+        bool, typer.Option("--offline", help="Connect to nothing: look at this machine only.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ __all__ = ["load_config", "parse_config", "parse_definition", "parse_dialect", "
 
 
 _EXAMPLE = "Begin it with lake, window and instruments; docs/config.md lists all keys"
+_MOST_KEYS = 5
+# `strategy` is like `strategies`, and `max_drawdown` is not like `max_bad_rows`.
+_ALIKE = 0.75
 
 
 class _Loader(yaml.SafeLoader):
@@ -187,13 +190,36 @@ def _validate[M: BaseModel](model: type[M], values: Mapping[str, Any], source: s
 
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
     problems: dict[str, list[str]] = {}
+    strange: dict[tuple[str, ...], list[str]] = {}
     for problem in error.errors(include_url=False):
         location = tuple(part for part in problem["loc"] if not _is_branch(part))
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-        message = _message(problem, model, location)
-        problems.setdefault(where.removeprefix(".") or "(top)", []).append(message)
+        where = where.removeprefix(".") or "(top)"
+        if problem["type"] != "extra_forbidden":
+            problems.setdefault(where, []).append(_message(problem, model, location))
+        elif near := _near(str(location[-1]), allowed := _allowed(model, location)):
+            problems[where] = [f"unknown key; did you mean {near}?"]
+        else:
+            strange.setdefault(tuple(allowed), []).append(where)
     lines = [f"  {where}: {', or '.join(messages)}" for where, messages in problems.items()]
+    # Of a file that is something else there may be many, and they are told together.
+    lines += [
+        f"  {_some(keys)}: unknown key{'s' * (len(keys) > 1)}; allowed here: {', '.join(allowed)}"
+        for allowed, keys in strange.items()
+    ]
     return f"{source} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
+
+
+def _near(key: str, allowed: Sequence[str]) -> str:
+    """Return the key that a misspelt one was meant to be, empty where there is none like it."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(key, allowed, n=1, cutoff=_ALIKE)), "")
+
+
+def _some(keys: Sequence[str]) -> str:
+    left = len(keys) - _MOST_KEYS
+    return ", ".join(keys[:_MOST_KEYS]) + (f" and {left} more" if left > 0 else "")
 
 
 # Pydantic speaks of Python's types; a config has these. What is not here says "Input should be ...".
@@ -219,12 +245,8 @@ _WANTED = {
 
 def _message(problem: ErrorDetails, model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     kind, text = problem["type"], problem["msg"]
-    if kind == "extra_forbidden":
-        return f"unknown key; allowed here: {', '.join(_allowed(model, location))}"
     if kind == "missing":
         return "is required"
-    if kind == "too_short":
-        return "is empty; name at least one"
     if kind == "value_error":
         return text.removeprefix("Value error, ")
     # A scalar where a mapping belongs may be anything, a URL with credentials among them.

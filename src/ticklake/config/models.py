@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ticklake.config.urls import is_folder, public_host
-from ticklake.types import BookAs, DataType, InstrumentKey, Window, format_nanos, parse_nanos
+from ticklake.types import BookAs, DataType, InstrumentKey, Moment, Window, format_nanos, parse_nanos
 
 __all__ = [
     "DialectConfig",
@@ -74,6 +74,21 @@ def _format_duration(nanos: int) -> str:
     return "0s" if nanos == 0 else f"{nanos // _UNIT_NANOS[unit]}{unit}"
 
 
+# No integer that means something else reaches it: 20240808, and seconds, milliseconds and microseconds of
+# our time, are all within the first weeks of 1970. Nor do ticks: such exchanges came later.
+_FIRST_NANOS = parse_nanos("2000-01-01")
+
+
+def _parse_time(value: Moment) -> int:
+    nanos = parse_nanos(value)
+    if isinstance(value, int) and nanos < _FIRST_NANOS:
+        raise ValueError(
+            f"a whole number is nanoseconds since 1970, and {value} of them are {format_nanos(nanos)}, "
+            "before 2000; write a day like 2024-08-08 or a time like 2024-08-08T23:55:00Z"
+        )
+    return nanos
+
+
 def _as_decimal(value: object) -> object:
     # A YAML float 0.0002 means the text 0.0002, not its binary neighbour.
     return str(value) if isinstance(value, float) else value
@@ -113,6 +128,13 @@ def _runs_place(value: object) -> Path | str:
     if scheme.lower() == "file":
         return Path(unquote(urlsplit(value).path))
     return f"{scheme.lower()}://{rest}".rstrip("/")
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    # Not `min_length`, which counts the valid ones: a wrong one alone would be told as none, too.
+    if not values:
+        raise ValueError("is empty; name at least one")
+    return values
 
 
 def _positive(value: Decimal) -> Decimal:
@@ -173,7 +195,7 @@ UserPath = Annotated[Path, AfterValidator(_at_home)]
 RunsPlace = Annotated[Path | str, PlainValidator(_runs_place), PlainSerializer(str, return_type=str)]
 Timestamp = Annotated[
     int,
-    BeforeValidator(parse_nanos),
+    BeforeValidator(_parse_time),
     PlainSerializer(format_nanos, return_type=str),
 ]
 Number = Annotated[Decimal, BeforeValidator(_as_decimal)]
@@ -372,7 +394,7 @@ class InstrumentConfig(_Model):
     """
 
     key: Key
-    data: tuple[DataTypeName, ...] = Field(default=("trades",), min_length=1)
+    data: Annotated[tuple[DataTypeName, ...], AfterValidator(_some)] = ("trades",)
     book_as: BookAs = BookAs.DELTAS
     nautilus_id: NautilusId | None = None
     definition: InstrumentDefinition | None = None
@@ -426,7 +448,7 @@ class VenueConfig(_Model):
     account: Literal["CASH", "MARGIN"]
     oms: Literal["NETTING", "HEDGING"] = "NETTING"
     book: Literal["L1_MBP", "L2_MBP"] = "L2_MBP"
-    balances: tuple[str, ...] = Field(min_length=1)
+    balances: Annotated[tuple[str, ...], AfterValidator(_some)]
     fees: FeesConfig
     latency: Nanos = 0
     base_currency: str | None = None

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ticklake.catalog import Catalog, Source
 from ticklake.config import InstrumentConfig
-from ticklake.errors import ConfigError, NotListedError, ObjectNotFoundError
+from ticklake.errors import ConfigError, LakeError, NotListedError, ObjectNotFoundError
 from ticklake.fetching.jobs import Crew
 from ticklake.fetching.model import FetchRequest
 from ticklake.instruments import carried_from, carry, from_config, from_lake, load, save, spec_of
-from ticklake.lake.lazy import AnyLake
+from ticklake.lake.lazy import AnyLake, opened
 from ticklake.types import InstrumentKey, InstrumentSpec
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def resolve(
             },
         )
     return [
-        _resolve(lists, catalog, request, known, offline=offline)
+        _resolve(lake, lists, catalog, request, known, offline=offline)
         for request, known in zip(requests, kept, strict=True)
     ]
 
@@ -156,6 +156,7 @@ def _import_what_comes() -> None:
 
 
 def _resolve(
+    lake: AnyLake,
     lists: _Lists,
     catalog: Catalog,
     request: FetchRequest,
@@ -179,7 +180,7 @@ def _resolve(
     if not by_day:  # a refresh of days whose lists are gone
         by_day = {day: found for day in lacking if (found := _kept(catalog, request, day)) is not None}
     if not by_day and lacking:
-        raise _undefined(request, lacking)
+        raise _undefined(lake, request, lacking)
     if not by_day:
         return None
     defined = frozenset(by_day)
@@ -217,19 +218,36 @@ def _define(lists: _Lists, request: FetchRequest, day: dt.date) -> Instrument:
 
 
 def _undefined(
-    request: FetchRequest, lacking: Mapping[dt.date, ObjectNotFoundError | NotListedError]
+    lake: AnyLake,
+    request: FetchRequest,
+    lacking: Mapping[dt.date, ObjectNotFoundError | NotListedError],
 ) -> ConfigError:
     for error in lacking.values():
         if isinstance(error, NotListedError):  # it names the nearest keys
             return error
     first, *others = lacking
-    more = f" nor of the {len(others)} days after it" if others else ""
+    after = f"{len(others)} days" if len(others) > 1 else "day"
+    hint = "Give the instrument a definition in the config, or ask for another window."
+    held = _days_of(lake)
+    if held and not any(held[0] <= day <= held[-1] for day in lacking):
+        hint = f"It has ticks of {held[0]} to {held[-1]}: ask for a window within those days."
     return ConfigError(
-        f"the lake has no instrument list of {first}{more}",
+        f"the lake has no instrument list of {first}{f' nor of the {after} after it' if others else ''}",
         instrument=str(request.key),
         url=lacking[first].url,
-        hint="Give the instrument a definition in the config, or ask for another window",
+        hint=hint,
     )
+
+
+def _days_of(lake: AnyLake) -> tuple[dt.date, ...]:
+    """Return the days of which the lake has ticks; none where one listing does not tell."""
+    lake = opened(lake)
+    if lake.layout.days_folder is None:
+        return ()
+    try:
+        return lake.all_days()
+    except LakeError:  # of what may not be listed, like a web server
+        return ()
 
 
 def _nearest(day: dt.date, defined: Collection[dt.date]) -> dt.date:
