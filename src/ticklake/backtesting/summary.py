@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["figures", "remarks", "results_digest"]
 
+# How the engine's log begins where it leaves an amount out of an account.
+_UNBOOKED = ("Cannot calculate account state", "Cannot complete transaction")
+
 
 def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Window) -> dict[str, Any]:
     """Return the key figures of a run as JSON-able values.
@@ -100,6 +103,7 @@ def remarks(
         *_refused(tables["orders"]),
         *_overdrawn(tables["account"]),
         *_exchanged(tables["account"], cash),
+        *_unbooked(outcome),
         *_stale(outcome),
     ]
 
@@ -140,6 +144,18 @@ def _exchanged(account: pa.Table, cash: set[str]) -> Iterator[str]:
                 "what was paid for it is missing from the equity in the other currency, so that drawdown and "
                 "Sharpe of one currency do not tell how the strategy did"
             )
+
+
+def _unbooked(outcome: EngineOutcome) -> Iterator[str]:
+    kinds = [kind for kind in outcome.log if kind.message.startswith(_UNBOOKED)]
+    if kinds:
+        count = sum(kind.count for kind in kinds)
+        yield (
+            f"{count:,} times the engine could not book a commission, gain or loss ('{kinds[0].message}' in "
+            "the log): the balances and the equity lack them, and net PnL contradicts fees and positions. An "
+            "account with a base_currency needs quotes between it and what is traded, another one a balance "
+            "of that"
+        )
 
 
 def _stale(outcome: EngineOutcome) -> Iterator[str]:
