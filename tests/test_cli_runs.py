@@ -175,6 +175,17 @@ def test_a_comparison_says_what_is_annualised(cli, runs, tmp_path):
     assert "daily" not in out + page.read_text()
 
 
+def test_percentages_differ_by_percentage_points(cli, runs, tmp_path):
+    page = tmp_path / "compare.html"
+    put_run(runs, FOURTH, **{"return": {"USDT": 0.012}, "max_drawdown": {"USDT": -0.021}})
+    out, _ = cli(0, "compare", runs / FIRST, runs / FOURTH, "--html", page)
+    rows = {line.split("  ")[0]: line.split()[2:] for line in out.splitlines()}
+    assert rows["return USDT"] == ["1.25", "%", "1.2", "%", "-0.05", "pp"]
+    assert rows["max drawdown USDT"][1:] == ["-0.1", "%", "-2.1", "%", "-2", "pp"]
+    assert '<td class="n">1.2 %<br><small>−0.05 pp</small></td>' in page.read_text()
+    assert "in percentage points (pp)" in page.read_text()
+
+
 def test_equal_runs_are_told_to_be_equal(cli, runs, monkeypatch):
     monkeypatch.chdir(runs.parent)
     out, _ = cli(0, "compare", FIRST, SECOND)
