@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from backtest_support import ETH, TESTS
 from ticklake.backtesting import check_strategies, check_venues
+from ticklake.backtesting.venues import check_balances
 from ticklake.config import FeesConfig, InstrumentConfig, StrategyConfig, VenueConfig
 from ticklake.errors import ConfigError
+from ticklake.instruments import from_config
 
 
 def strategy(path: str = "Busy", config_path: str = "BusyConfig", **config: object) -> StrategyConfig:
@@ -205,6 +208,7 @@ def test_good_venues_pass(venues: dict[str, VenueConfig], data: InstrumentConfig
         ({"BINANCE": venue(base_currency="DUCATS")}, BOTH, r"base_currency: .*DUCATS"),
         ({"BINANCE": venue(base_currency="BTC")}, BOTH, r"one balance in BTC, found 1_000_000 USDT"),
         ({"BINANCE": venue(account="CASH", leverage=2)}, SPOT, "needs account: MARGIN"),
+        ({"BINANCE": venue(account="CASH", base_currency="USDT")}, SPOT, r"base_currency: a CASH account"),
     ],
 )
 def test_a_bad_venue_is_named_with_its_key(
@@ -212,3 +216,59 @@ def test_a_bad_venue_is_named_with_its_key(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_venues(venues, [data])
+
+
+LINEAR = DEFINED
+INVERSE = DEFINED | {"quote": "USD", "inverse": True}
+QUANTO = DEFINED | {"quote": "USD", "settle": "USDC"}
+PAIR = DEFINED | {"type": "spot"}
+
+
+def balances_are_checked(
+    definition: dict[str, object], account: str, *balances: str, **changes: object
+) -> None:
+    defined = from_config(instrument("trades", definition=definition), dt.date(2024, 8, 8))
+    check_balances({"BINANCE": venue(account=account, balances=balances, **changes)}, [defined])
+
+
+@pytest.mark.parametrize(
+    ("definition", "account", "balances"),
+    [
+        (LINEAR, "MARGIN", ("1 BTC", "0 USDT")),
+        (INVERSE, "MARGIN", ("1 ETH",)),
+        (QUANTO, "MARGIN", ("1 USD",)),
+        (PAIR, "MARGIN", ("1 USDT",)),
+        (PAIR, "CASH", ("1 USDT",)),
+        (PAIR, "CASH", ("1 ETH",)),
+    ],
+)
+def test_an_account_with_what_an_instrument_is_traded_in_passes(
+    definition: dict[str, object], account: str, balances: tuple[str, ...]
+) -> None:
+    balances_are_checked(definition, account, *balances)
+
+
+def test_an_account_of_a_single_currency_may_have_quotes() -> None:
+    balances_are_checked(LINEAR, "MARGIN", "1 BTC", base_currency="BTC")
+
+
+@pytest.mark.parametrize(
+    ("definition", "account", "balance", "message"),
+    [
+        (
+            LINEAR,
+            "MARGIN",
+            "1 BTC",
+            r"has 1 BTC alone, .* is booked in USDT, .*Add a balance like 1_000_000 USDT",
+        ),
+        (INVERSE, "MARGIN", "1 USD", "is booked in ETH"),
+        (QUANTO, "MARGIN", "1 USDC", "is booked in USD,"),
+        (PAIR, "MARGIN", "1 ETH", "is booked in USDT"),
+        (PAIR, "CASH", "1 BTC", "bought and sold for USDT, so that every order would be denied"),
+    ],
+)
+def test_an_account_without_it_is_refused(
+    definition: dict[str, object], account: str, balance: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"venues\.BINANCE\.balances: .*{message}"):
+        balances_are_checked(definition, account, balance)

@@ -201,6 +201,32 @@ def test_trades_that_the_simulated_market_ignores_are_told(real_lake: Path, tmp_
     assert len((run.path / "engine-log.jsonl").read_text().splitlines()) == 20
 
 
+def test_a_run_without_an_order_says_so_and_names_instruments_that_it_did_not_have(
+    real_lake: Path, tmp_path: Path
+) -> None:
+    catalog = write_catalog(real_lake, tmp_path)
+    made = [
+        job(catalog, types=(CatalogType.TRADES,), strategy="backtest_strategies:Hasty", config=config)
+        for config in ({}, {"instrument_id": "SOLUSDT-PERP.BINANCE"})
+    ]
+    trading, idle = (
+        execute(
+            dataclasses.replace(each, run_id=new_run_id(each.strategies)),
+            tmp_path / "runs",
+            config={},
+            provenance={},
+        )
+        for each in made
+    )
+    assert trading.summary["notes"] == []
+    unknown, none = idle.summary["notes"]
+    assert unknown == (
+        "strategies[0].config.instrument_id: SOLUSDT-PERP.BINANCE is not among the instruments of the run, "
+        f"which are {ETH}: the strategy got no data of it"
+    )
+    assert none == "no strategy sent an order"
+
+
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     with run_folder(tmp_path, "a") as folder:
         (folder / "x").touch()

@@ -20,7 +20,7 @@ from ticklake.lake import Lake
 
 __all__ = ["cli"]
 
-FIRST, SECOND, THIRD = (f"2026010{day}T030405Z-TradeMomentum-abc12{day}" for day in (1, 2, 3))
+FIRST, SECOND, THIRD, FOURTH = (f"2026010{day}T030405Z-TradeMomentum-abc12{day}" for day in (1, 2, 3, 4))
 WIDTHS = (80, 160)
 
 
@@ -163,6 +163,27 @@ def test_a_comparison_fits_and_tells_what_differs(cli, monkeypatch, runs, width,
     many = fitting(cli, monkeypatch, width, "compare", *names * 6)
     for label in "ABCDEFGHIJKLMNOPQR":
         assert any(label in line.split() for line in many), label
+
+
+def test_a_comparison_says_what_is_annualised(cli, runs, tmp_path):
+    page = tmp_path / "compare.html"
+    put_run(runs, FOURTH, sortino={"USDT": 2.0}, volatility={"USDT": 0.0025})
+    out, _ = cli(0, "compare", runs / FIRST, runs / FOURTH, "--html", page)
+    for name in ("Sharpe", "Sortino", "volatility"):
+        for shown in (out, page.read_text()):
+            assert f"{name} (annualised) USDT" in shown
+    assert "daily" not in out + page.read_text()
+
+
+def test_percentages_differ_by_percentage_points(cli, runs, tmp_path):
+    page = tmp_path / "compare.html"
+    put_run(runs, FOURTH, **{"return": {"USDT": 0.012}, "max_drawdown": {"USDT": -0.021}})
+    out, _ = cli(0, "compare", runs / FIRST, runs / FOURTH, "--html", page)
+    rows = {line.split("  ")[0]: line.split()[2:] for line in out.splitlines()}
+    assert rows["return USDT"] == ["1.25", "%", "1.2", "%", "-0.05", "pp"]
+    assert rows["max drawdown USDT"][1:] == ["-0.1", "%", "-2.1", "%", "-2", "pp"]
+    assert '<td class="n">1.2 %<br><small>−0.05 pp</small></td>' in page.read_text()
+    assert "in percentage points (pp)" in page.read_text()
 
 
 def test_equal_runs_are_told_to_be_equal(cli, runs, monkeypatch):

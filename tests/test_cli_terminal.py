@@ -17,8 +17,10 @@ import yaml
 
 from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, TICKS, files_of
 from lake_support import RangeServer, Request
+from runs_support import put_run
 from terminal_support import TICKLAKE, on_terminal
 from test_cli import END, START, readme_config, ticklake
+from ticklake import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,6 +163,37 @@ def test_a_backtest_leaves_its_notes_and_figures_on_the_screen_and_nothing_else(
     text = "\n".join(screen.left)
     assert "data ready: " in text
     assert not re.search("planning|running|━|\\d of \\d files", text)
+
+
+def unread(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output goes to a pipe that nobody reads any more."""
+    closed, out = os.pipe()
+    os.close(closed)
+    try:
+        return subprocess.run(
+            [TICKLAKE, *command], cwd=cwd, stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(out)
+
+
+@pytest.mark.parametrize("command", [("runs",), ("runs", "--json"), ("runs", "--help"), ("--version",)])
+def test_a_reader_who_has_seen_enough_is_no_failure(tmp_path, command):
+    put_run(tmp_path / "runs", "20260101T030405Z-TradeMomentum-abc123")
+    done = unread(*command, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_run_is_complete_though_nobody_reads_what_came_of_it(real_lake, tmp_path):
+    config = readme_config()
+    config["lake"] = {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    shutil.copy(ROOT / "examples" / "trade_momentum.py", tmp_path)
+    done = unread("backtest", "run.yaml", cwd=tmp_path)
+    assert done.returncode == 141
+    assert "error" not in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert Run.load(run).summary["fills"] > 0
 
 
 def test_an_error_says_what_is_kept(server, tmp_path):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from backtest_support import ETH, WINDOW, job, write_catalog
 from browser_support import PHONE, WIDE, Opened, opened
 from test_report_html import EVIL, FakeRun
 from ticklake.backtesting import Run, execute
+from ticklake.backtesting.tables import SCHEMAS
 from ticklake.report import write_report
 
 SCREENS = [(WIDE, False), (WIDE, True), (PHONE, False), (PHONE, True)]
@@ -97,6 +102,57 @@ def test_the_axis_of_latencies_of_any_range_has_numbers(
         look_at_all(found.page)
         chart = found.page.locator("section", has_text="feed latency").locator(".chart")
         assert chart.locator(".ytick text").count() >= 3
+
+
+class LargeRun(FakeRun):
+    """A run whose figures need much room."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return super().summary | {"turnover": {"USDT": 111_743_812.0}}
+
+    @property
+    def positions(self) -> pa.Table:
+        (row,) = super().positions.to_pylist()
+        return pa.Table.from_pylist(
+            [row | {"realized_pnl": Decimal(-2_073_823)}], schema=SCHEMAS["positions"]
+        )
+
+
+def boxes(found: Locator) -> list[dict[str, float]]:
+    return found.evaluate_all("nodes => nodes.map(node => node.getBoundingClientRect().toJSON())")
+
+
+@pytest.mark.parametrize("size", [PHONE, WIDE])
+def test_numbers_of_an_axis_are_not_written_over_its_title(
+    browser: Browser, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    write_report(LargeRun(), tmp_path / "report.html")
+    with opened(browser, tmp_path / "report.html", size=size) as found:
+        look_at_all(found.page)
+        chart = found.page.locator("section", has_text="PnL by instrument").locator(".chart")
+        numbers, (title,) = boxes(chart.locator(".xtick text")), boxes(chart.locator(".xtitle"))
+        assert len(numbers) >= 2
+        assert max(number["bottom"] for number in numbers) <= title["top"]
+
+
+def test_a_unit_without_room_stands_closely_below_its_number(browser: Browser, tmp_path: Path) -> None:
+    write_report(LargeRun(), tmp_path / "report.html")
+    with opened(browser, tmp_path / "report.html", size=(1280, 900)) as found:
+        gap = found.page.locator(".card:has(dt:text-is('Turnover'))").evaluate(
+            """(card) => { const range = document.createRange(), unit = card.querySelector("small");
+            range.selectNode(unit.previousSibling);
+            return unit.getBoundingClientRect().top - range.getBoundingClientRect().bottom; }"""
+        )
+        assert 0 <= gap < 8
+
+
+def test_each_bar_over_time_stands_by_itself(wide: Opened) -> None:
+    look_at_all(wide.page)
+    chart = wide.page.locator("section", has_text="PnL by minute").first
+    bars = sorted(boxes(chart.locator(".barlayer .point path")), key=lambda bar: bar["left"])
+    assert len(bars) > 3
+    assert all(after["left"] - bar["right"] > 2 for bar, after in pairwise(bars))
 
 
 def test_every_point_over_time_tells_its_time(wide: Opened) -> None:

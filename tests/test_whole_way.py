@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 import ticklake
-from fetch_support import BTC_PERP, BTC_SPOT, INSTRUMENTS, TICKS, cloud_of, files_of
+from fetch_support import BTC_PERP, BTC_SPOT, DEFINITION, INSTRUMENTS, TICKS, cloud_of, files_of
 from runs_support import BUCKET, bucket, failing, options, storage_of
 from ticklake.errors import AccessDeniedError, ConfigError, MissingDataError, NotCachedError
 from ticklake.report.comparison import Comparison
@@ -248,6 +249,67 @@ def test_a_cash_account_for_a_perpetual_moves_nothing(tmp_path):
     values["venues"]["BINANCE"]["account"] = "CASH"
     with pytest.raises(ConfigError, match=r"venues\.BINANCE\.account: .*PERPETUAL:BTC-USDT@LIN"):
         ticklake.backtest(values)
+
+
+def test_an_account_without_what_is_traded_is_refused_before_ticks_move(real_lake, tmp_path):
+    values = local(tmp_path, real_lake)
+    values["venues"]["BINANCE"]["balances"] = ["1_000_000 BTC"]
+    with pytest.raises(
+        ConfigError, match=r"venues\.BINANCE\.balances: .*BTCUSDT-PERP\.BINANCE is booked in USDT"
+    ):
+        ticklake.backtest(values)
+    # Where the config defines the instruments, nothing at all is asked for: this lake does not exist.
+    values["lake"] = {"ticks": str(tmp_path / "no-ticks")}
+    values["instruments"] = [
+        {"key": BTC_PERP, "data": ["trades", "book_snapshot_5"], "definition": DEFINITION}
+    ]
+    with pytest.raises(ConfigError, match="is booked in USDT"):
+        ticklake.backtest(values)
+    assert not (tmp_path / "catalog").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "balance"),
+    [({"settle": "USDC"}, "1_000_000 USDT"), ({"inverse": True, "contract_size": "100"}, "1_000 BTC")],
+)
+def test_the_engine_books_inverse_contracts_in_their_base_and_others_in_their_quote(
+    real_lake, tmp_path, more, balance
+):
+    values = local(tmp_path, real_lake)
+    values["venues"]["BINANCE"]["balances"] = [balance]
+    values["instruments"] = [values["instruments"][0] | {"definition": DEFINITION | more}]
+    values["strategies"] = values["strategies"][:1]
+    values["strategies"][0]["config"] |= {"instrument_id": "BTC.BINANCE", "size": "1"}
+    values["instruments"][0]["nautilus_id"] = "BTC.BINANCE"
+    values["window"]["end"] = "2024-08-09T00:00:00Z"
+    run = ticklake.backtest(values)
+    amount, code = balance.replace("_", "").split()
+    assert run.summary["starting_balance"] == {code: float(amount)}
+    assert run.summary["notes"] == []
+    made = sum(run.positions["realized_pnl"].to_pylist())
+    assert run.summary["net_pnl"] == {code: pytest.approx(float(made))}
+
+
+def test_what_could_not_be_booked_is_told(real_lake, tmp_path):
+    values = local(tmp_path, real_lake)
+    values["venues"]["BINANCE"] |= {"balances": ["10 BTC"], "base_currency": "BTC"}
+    values["instruments"], values["strategies"] = values["instruments"][:1], values["strategies"][:1]
+    values["window"]["end"] = "2024-08-09T00:00:00Z"
+    run = ticklake.backtest(values)
+    (note,) = run.summary["notes"]
+    assert note.startswith(f"{run.summary['fills']} times the engine could not book a commission")
+
+
+def test_an_account_begins_with_nothing_of_what_it_buys(real_lake, tmp_path):
+    values = local(tmp_path, real_lake)
+    values["instruments"], values["strategies"] = values["instruments"][1:], values["strategies"][1:]
+    values["venues"]["BINANCE"] |= {"account": "CASH", "balances": ["1_000_000 USDT"]}
+    values["window"]["end"] = "2024-08-09T00:00:00Z"
+    run = ticklake.backtest(values)
+    assert run.summary["starting_balance"] == {"BTC": 0.0, "USDT": 1_000_000.0}
+    assert run.summary["net_pnl"]["BTC"] == run.summary["ending_balance"]["BTC"]
+    bought = pc.max(run.equity.filter(pc.equal(run.equity["currency"], "BTC"))["equity"]).as_py()
+    assert bought >= Decimal("0.1")
 
 
 def test_an_account_that_is_overdrawn_and_orders_that_are_denied_are_told(real_lake, tmp_path):

@@ -98,7 +98,7 @@ class EquityCurve:
         """Return the curve when the run is over, one row a point and currency.
 
         Its last point is what is left after strategies closed their positions, which takes an order's latency
-        longer than the window.
+        longer than the window. What an account began without, it began with nothing of.
         """
         last = self._window.end - 1
         for account in self._accounts:
@@ -108,6 +108,8 @@ class EquityCurve:
             if (closed := self._portfolio.account(account_id=account)) is not None:
                 last = max(last, closed.events[-1].ts_event)
         self.take(last)
+        for points in self._points.values():
+            points.setdefault(self._window.start, _nothing_of(points[min(points)], self._window.start))
         return [row for points in self._points.values() for row in self._continued(_thinned(points))]
 
     def _add(self, snapshot: PortfolioSnapshot, nanos: int, *, again: bool = True) -> None:
@@ -142,6 +144,12 @@ def _rows(snapshot: PortfolioSnapshot, nanos: int) -> Iterator[_Row]:
             "unrealized_pnl": unrealized.get(code, Decimal(0)),
             "stale": snapshot.is_stale,
         }
+
+
+def _nothing_of(row: _Row, nanos: int) -> _Row:
+    """Return the point of an account that has nothing of a currency."""
+    nothing = dict.fromkeys(("equity", "realized_pnl", "unrealized_pnl"), Decimal(0))
+    return {**row, **nothing, "ts_event": nanos, "stale": False}
 
 
 def _thinned(points: _Points) -> _Points:

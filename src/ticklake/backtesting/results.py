@@ -329,7 +329,7 @@ def execute(
             **figures(tables, outcome, job.window),
             "results_digest": results_digest(tables, outcome.events),
             "engine_version": outcome.engine_version,
-            "notes": remarks(tables, outcome, job.venues),
+            "notes": remarks(tables, outcome, job),
             "log": _log(outcome),
             **(figures_of_data or {}),
         }

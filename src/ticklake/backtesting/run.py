@@ -15,7 +15,7 @@ from ticklake.backtesting.child import EngineProcess
 from ticklake.backtesting.job import EngineJob, InstrumentData
 from ticklake.backtesting.results import Run, check_runs, execute, new_run_id, public_config
 from ticklake.backtesting.strategies import check_strategies
-from ticklake.backtesting.venues import check_venues
+from ticklake.backtesting.venues import check_balances, check_venues
 from ticklake.catalog import Catalog, CatalogFile, check_open, read_provenance
 from ticklake.catalog.rows import count_rows
 from ticklake.config import InstrumentConfig, RunConfig, load_config, parse_config
@@ -44,7 +44,8 @@ def backtest(
 ) -> Run:
     """Run a backtest: fetch what the catalog lacks, replay the window, write the run folder.
 
-    Everything that can be checked without the lake is checked before anything moves.
+    Everything that can be checked without the lake is checked before anything moves, and what needs the
+    instruments' definitions before ticks do.
 
     Args:
         config: A run config: validated, as plain values, or the path of its file. Strategies are imported
@@ -117,6 +118,7 @@ def _backtest(
         refresh=refresh,
         offline=offline,
         jobs=jobs,
+        on_defined=partial(check_balances, settings.venues),
         on_progress=on_progress,
         **rules_of(settings),
     )

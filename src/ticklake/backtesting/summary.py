@@ -6,20 +6,22 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from ticklake.backtesting.exposure import exposure
-from ticklake.backtesting.job import EngineOutcome, JobVenue
+from ticklake.backtesting.job import EngineJob, EngineOutcome
 from ticklake.backtesting.returns import return_statistics
 from ticklake.report.curves import total_equity
 from ticklake.types import Window
 
-if TYPE_CHECKING:
-    from ticklake.config import VenueConfig
-
 __all__ = ["figures", "remarks", "results_digest"]
+
+# How the keys of a strategy's configuration end that name instruments by their ids.
+_NAMES_INSTRUMENTS = ("instrument_id", "instrument_ids")
+# How the engine's log begins where it leaves an amount out of an account.
+_UNBOOKED = ("Cannot calculate account state", "Cannot complete transaction")
 
 
 def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Window) -> dict[str, Any]:
@@ -84,24 +86,40 @@ def figures(tables: Mapping[str, pa.Table], outcome: EngineOutcome, window: Wind
     }
 
 
-def remarks(
-    tables: Mapping[str, pa.Table], outcome: EngineOutcome, venues: Mapping[str, VenueConfig | JobVenue]
-) -> list[str]:
+def remarks(tables: Mapping[str, pa.Table], outcome: EngineOutcome, job: EngineJob) -> list[str]:
     """Return what a user should know of a run before believing its figures, as sentences.
 
     Args:
         tables: As `figures`.
         outcome: As `figures`.
-        venues: The simulated venues by name.
+        job: What was run.
     """
-    cash = {name for name, venue in venues.items() if venue.account == "CASH"}
+    cash = {name for name, venue in job.venues.items() if venue.account == "CASH"}
     return [
         *outcome.notes,
+        *_not_replayed(job),
+        *(() if len(tables["orders"]) else ("no strategy sent an order",)),
         *_refused(tables["orders"]),
         *_overdrawn(tables["account"]),
         *_exchanged(tables["account"], cash),
+        *_unbooked(outcome),
         *_stale(outcome),
     ]
+
+
+def _not_replayed(job: EngineJob) -> Iterator[str]:
+    """Say of instruments that strategies are configured with that the run has none of their data."""
+    replayed = [data.nautilus_id for data in job.instruments]
+    for index, strategy in enumerate(job.strategies):
+        for key, value in strategy.config.items():
+            if not key.endswith(_NAMES_INSTRUMENTS):
+                continue
+            for name in map(str, value if isinstance(value, list | tuple) else [value]):
+                if name not in replayed:
+                    yield (
+                        f"strategies[{index}].config.{key}: {name} is not among the instruments of the run, "
+                        f"which are {', '.join(replayed)}: the strategy got no data of it"
+                    )
 
 
 def _refused(orders: pa.Table) -> Iterator[str]:
@@ -140,6 +158,18 @@ def _exchanged(account: pa.Table, cash: set[str]) -> Iterator[str]:
                 "what was paid for it is missing from the equity in the other currency, so that drawdown and "
                 "Sharpe of one currency do not tell how the strategy did"
             )
+
+
+def _unbooked(outcome: EngineOutcome) -> Iterator[str]:
+    kinds = [kind for kind in outcome.log if kind.message.startswith(_UNBOOKED)]
+    if kinds:
+        count = sum(kind.count for kind in kinds)
+        yield (
+            f"{count:,} times the engine could not book a commission, gain or loss ('{kinds[0].message}' in "
+            "the log): the balances and the equity lack them, and net PnL contradicts fees and positions. An "
+            "account with a base_currency needs quotes between it and what is traded, another one a balance "
+            "of that"
+        )
 
 
 def _stale(outcome: EngineOutcome) -> Iterator[str]:

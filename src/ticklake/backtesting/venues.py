@@ -1,10 +1,11 @@
-"""Checks of the simulated venues against what is replayed on them, before anything moves."""
+"""Checks of the simulated venues against what is replayed on them, before ticks move."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from nautilus_trader.model import Currency, Money
 
@@ -13,7 +14,10 @@ from ticklake.errors import ConfigError
 from ticklake.instruments import venue_of
 from ticklake.types import BookAs, DataType, InstrumentKey
 
-__all__ = ["check_venues"]
+if TYPE_CHECKING:
+    from ticklake.instruments.definitions import Instrument
+
+__all__ = ["check_balances", "check_venues"]
 
 # The instrument types of lake keys and of definitions that are bought and sold for money at once.
 _SPOT = frozenset({"SPOT", "SPOT_PAIR"})
@@ -44,6 +48,48 @@ def check_venues(venues: Mapping[str, VenueConfig], instruments: Sequence[Instru
         _check_money(venue, f"venues.{name}")
         if venue.account == "CASH" and venue.leverage != 1:
             raise ConfigError(f"venues.{name}.leverage: {venue.leverage} needs account: MARGIN, found CASH")
+        if venue.account == "CASH" and venue.base_currency is not None:
+            raise ConfigError(
+                f"venues.{name}.base_currency: a CASH account holds each currency that it buys",
+                hint="Leave base_currency out, or use MARGIN.",
+            )
+
+
+def check_balances(venues: Mapping[str, VenueConfig], definitions: Iterable[Instrument]) -> None:
+    """Check that the accounts of instruments' venues have what trades of them are booked in.
+
+    Of an account without it the engine leaves out commissions and losses, with nothing but an error in its
+    log. One of a single currency takes all in that, by the quotes of the run: only the run can tell whether
+    there are any.
+
+    Args:
+        venues: The venues of a run config, checked by `check_venues`.
+        definitions: Instruments of these venues.
+
+    Raises:
+        ConfigError: An account cannot trade an instrument; the error names the key's path in the config.
+    """
+    for definition in definitions:
+        name = definition.id.venue.value
+        if venues[name].base_currency is None:
+            _check_balances(venues[name], definition, f"venues.{name}.balances")
+
+
+def _check_balances(venue: VenueConfig, definition: Instrument, where: str) -> None:
+    base, quote = definition.base_currency.code, definition.quote_currency.code
+    if venue.account == "CASH":
+        traded, what = {base, quote}, f"is bought and sold for {quote}, so that every order would be denied"
+        wanted = quote
+    else:
+        # Whatever a contract settles in: the engine (2.0.0rc7) books all but inverse ones in what they are
+        # quoted in.
+        wanted = base if getattr(definition, "is_inverse", False) else quote
+        traded, what = {wanted}, f"is booked in {wanted}, so that commissions and losses would be left out"
+    if not traded & {Money.from_str(text).currency.code for text in venue.balances}:
+        raise ConfigError(
+            f"{where}: has {', '.join(venue.balances)} alone, but {definition.id.value} {what}",
+            hint=f"Add a balance like 1_000_000 {wanted}, or 0 {wanted} where the instrument is not traded.",
+        )
 
 
 def _venue_of(instrument: InstrumentConfig) -> str:

@@ -21,6 +21,7 @@ __all__ = ["main", "program"]
 
 _INTERRUPTED = 130
 _TOLD = "Interrupted; nothing is half-written."
+_NOBODY_READS = 141
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 
 
@@ -39,16 +40,17 @@ def program() -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:  # whoever read it has seen enough
-        sys.exit(1)
+    except BrokenPipeError:
+        os._exit(_NOBODY_READS)
     os._exit(0)
 
 
 def main() -> None:
     """Run the `ticklake` command.
 
-    Exits with 0 (done), 1 (the work failed), 2 (bad usage or config) or 130 (Ctrl-C). What failed is told in
-    one paragraph; with `--debug`, anywhere on the command line, the traceback goes before it.
+    Exits with 0 (done), 1 (the work failed), 2 (bad usage or config), 130 (Ctrl-C) or 141 (whoever read what
+    it prints has seen enough, as `head`; other programs end by SIGPIPE then). What failed is told in one
+    paragraph; with `--debug`, anywhere on the command line, the traceback goes before it.
     """
     arguments, debug = _without_debug(sys.argv[1:])
     # What is imported stays, and is some 100,000 objects: to look through it for garbage takes a tenth of a
@@ -93,6 +95,9 @@ def _run(arguments: list[str], process: EngineProcess | None, *, debug: bool) ->
         print_unexpected(exc, traceback=debug)
         sys.exit(1)
     except SystemExit as exc:
+        # Rich and Typer make an exit with 1 of it, quietly, wherever it happens.
+        if isinstance(exc.__context__, BrokenPipeError):
+            sys.exit(_NOBODY_READS)
         if exc.code == _INTERRUPTED:
             # Whoever interrupts again does not want to wait for the end of threads.
             signal.signal(signal.SIGINT, signal.SIG_DFL)

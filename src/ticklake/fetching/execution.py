@@ -40,6 +40,7 @@ from ticklake.types import CatalogType, Window
 if TYPE_CHECKING:
     from ticklake.fetching.pieces import Published
     from ticklake.fetching.reading import Outcome
+    from ticklake.instruments.definitions import Instrument
     from ticklake.lake import Scan
 
 __all__ = ["fetch"]
@@ -59,6 +60,7 @@ SPACE_FACTOR = 1.25
 """Bytes to be free on disk before a fetch, for each that it reads: trades take 0.5, books up to 1.2."""
 
 type OnProgress = Callable[[FetchProgress], None]
+type OnDefined = Callable[[Iterable[Instrument]], object]
 type OnHole = Literal["stop", "skip"]
 type _Place = tuple[CatalogType, str]
 
@@ -75,6 +77,7 @@ def fetch(
     max_bad_rows: int = 1_000,
     keep: Keep = "row_groups",
     jobs: int | None = None,
+    on_defined: OnDefined | None = None,
     on_progress: OnProgress | None = None,
 ) -> FetchReport:
     """Bring what the catalog lacks of the requests from the lake into it.
@@ -107,6 +110,8 @@ def fetch(
             keep the window alone, where it would be an error. Requests and bytes are the same.
         jobs: How many parts are read at once, at most; by default one for each core. With 1, and where there
             is one part only, all happens in the calling thread.
+        on_defined: Called with the definitions of each request's instrument before its ticks are planned; an
+            error that it raises ends the fetch.
         on_progress: Called after each row group, from the calling thread.
 
     Raises:
@@ -128,6 +133,9 @@ def fetch(
     run = _Run(lake, catalog, on_hole, keep, BadRows(on_bad_row, max_bad_rows))
     with looking_ahead(lake):
         resolved = resolve_all(lake, catalog, requests, refresh=refresh, offline=offline)
+        if on_defined is not None:
+            for _, definitions in resolved:
+                on_defined(definitions.by_day.values())
         planned = _planned(lake, catalog, resolved, refresh=refresh, keep=keep, on_wait=run.warn)
         with planned as (plan, locks), _telling_what_is_kept(catalog, plan, refresh=refresh):
             run.check(plan)

@@ -78,7 +78,10 @@ def _runs(comparison: Comparison) -> str:
 def _figures(comparison: Comparison) -> str:
     heads = ["figure", *(_label(comparison, index) for index in range(len(comparison.runs)))]
     rows = ([escape(figure.name), *_cells(figure)] for figure in comparison.figures)
-    note = '<p class="note">Below a value: how it differs from that of the first run.</p>'
+    note = (
+        '<p class="note">Below a value: how it differs from that of the first run, percentages in percentage '
+        "points (pp).</p>"
+    )
     return _table("figures", heads, rows, numbers=True) + note * (len(comparison.runs) > 1)
 
 

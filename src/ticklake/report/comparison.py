@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from ticklake.report.model import money, number, percent
+from ticklake.report.model import money, number, percent, percentage_points
 
 __all__ = ["Compared", "Comparison", "Difference", "Figure"]
 
@@ -203,9 +203,9 @@ _BY_CURRENCY: tuple[tuple[str, str, _Form], ...] = (
     ("return", "return", percent),
     ("max_drawdown", "max drawdown", percent),
     ("max_drawdown_amount", "max drawdown amount", money),
-    ("sharpe", "Sharpe (daily)", _decimals),
-    ("sortino", "Sortino (daily)", _decimals),
-    ("volatility", "volatility (daily)", percent),
+    ("sharpe", "Sharpe (annualised)", _decimals),
+    ("sortino", "Sortino (annualised)", _decimals),
+    ("volatility", "volatility (annualised)", percent),
     ("profit_factor", "profit factor", _decimals),
     ("win_rate", "win rate", percent),
     ("max_exposure", "max exposure", money),
@@ -217,6 +217,7 @@ _COUNTS = {"events": "events", "orders": "orders", "fills": "fills", "positions"
 
 def _figure(name: str, values: Sequence[Value], form: _Form) -> Figure:
     first = values[0]
+    form_of_change = percentage_points if form is percent else form
 
     def text(value: Value) -> str:
         return "–" if value is None else value if isinstance(value, str) else form(value)
@@ -225,7 +226,7 @@ def _figure(name: str, values: Sequence[Value], form: _Form) -> Figure:
         if isinstance(first, str) or isinstance(value, str) or first is None or value is None:
             return ""
         difference = value - first
-        return f"{'+' if difference > 0 else ''}{form(difference)}" if difference else ""
+        return f"{'+' if difference > 0 else ''}{form_of_change(difference)}" if difference else ""
 
     return Figure(name, tuple(values), tuple(map(text, values)), tuple(map(change, values)))
 

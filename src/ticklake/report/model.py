@@ -19,6 +19,7 @@ __all__ = [
     "money",
     "number",
     "percent",
+    "percentage_points",
     "primary_currency",
 ]
 
@@ -110,6 +111,11 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     if fraction is None:
         return "–"
     return f"{number(fraction * 100, digits=2 if abs(fraction) >= 0.01 else 4, signed=signed)} %"
+
+
+def percentage_points(difference: float) -> str:
+    """Return by how much one fraction differs from another, in percentage points."""
+    return f"{percent(difference).removesuffix(' %')} pp"
 
 
 def duration(nanos: int) -> str:

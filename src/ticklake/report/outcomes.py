@@ -29,6 +29,8 @@ _STEPS = (
     ("hour", 3_600 * _SECOND, 4 * 86_400 * _SECOND),
     ("day", 86_400 * _SECOND, None),
 )
+# How much of its step a bar takes, so that each stands by itself.
+_BAR = 0.9
 _HOURS_OF_DAY_FROM = 2 * 86_400 * _SECOND
 _MOST_BINS = 40
 _LONGEST_NAME = 32
@@ -101,7 +103,7 @@ def _pnl_over_time(equity: pa.Table, account: str, currency: str, window: Window
         "Changes of the equity, with fees and what is open.",
         260,
         [_steps(starts, step, gains, unit)],
-        {"showlegend": False, "yaxis": _money_axis(unit), "bargap": 0},
+        {"showlegend": False, "yaxis": _money_axis(unit)},
     )
     if length > _HOURS_OF_DAY_FROM:
         starts, gains = _gains(equity, window, 3_600 * _SECOND)
@@ -136,7 +138,7 @@ def _money_axis(unit: str) -> dict[str, Any]:
 def _steps(starts: Sequence[int], step: int, gains: Sequence[float], unit: str) -> dict[str, Any]:
     """Return a bar for each step of time, which says when it began."""
     begins = [iso_time(at)[: len("2024-08-08 23:55:00")] for at in starts]
-    bars = _bars([iso_time(at + step // 2) for at in starts], gains, unit, width=step / 1e6)
+    bars = _bars([iso_time(at + step // 2) for at in starts], gains, unit, width=_BAR * step / 1e6)
     hover = f"%{{y:+,.2f}} {unit}<br>from %{{text}}<extra></extra>"
     return bars | {"text": begins, "textposition": "none", "hovertemplate": hover}
 
@@ -187,7 +189,15 @@ def _pnl_by_instrument(positions: pa.Table, currency: str) -> Chart:
     )
     layout = {
         "showlegend": False,
-        "xaxis": {"type": "linear", "title": {"text": unit}, "tickformat": ",.6~f", "zeroline": True},
+        # There is little room beside names: few numbers, and a title that gives way to them.
+        "xaxis": {
+            "type": "linear",
+            "title": {"text": unit},
+            "tickformat": ",.6~f",
+            "zeroline": True,
+            "nticks": 3,
+            "automargin": True,
+        },
         "yaxis": {
             "type": "category",
             "automargin": True,
