@@ -261,6 +261,19 @@ def test_a_hole_exits_with_1_and_names_it(real_lake, tmp_path):
     assert "hole" in done.stdout
 
 
+def test_a_dry_run_fails_at_a_hole_where_the_fetch_would(real_lake, tmp_path):
+    asked = flags(real_lake, tmp_path, "--end", "2024-08-09T00:01:00Z")
+    failed = ticklake(*asked, code=1)
+    dry = ticklake(*asked, "--dry-run", code=1)
+    assert dry.stderr.splitlines()[-len(failed.stderr.splitlines()) :] == failed.stderr.splitlines()
+    assert dry.stdout.splitlines()[-1] == "The fetch would fail at a hole before it reads more."
+    plan = json.loads(ticklake(*asked, "--dry-run", "--json", code=1).stdout)
+    assert "hole" in {window["status"] for window in plan["windows"]}
+    skipped = ticklake(*asked, "--dry-run", "--on-hole", "skip")
+    assert re.search(r"Would read [\d.]+ [kM]B more", skipped.stdout)
+    assert "error" not in skipped.stderr
+
+
 def test_no_network_exits_with_1_and_says_what_was_asked(tmp_path):
     done = ticklake(
         *("fetch", "--ticks", "http://127.0.0.1:9/lake", "--instruments", "http://127.0.0.1:9/lists"),

@@ -156,7 +156,7 @@ def fetch(
     from ticklake.cli.progress import fetch_progress
     from ticklake.cli.render import print_fetch_plan, print_fetch_report, print_findings
     from ticklake.fetching import fetch as fetch_windows
-    from ticklake.fetching import plan_fetch, requests_of, rules_of
+    from ticklake.fetching import plan_fetch, refuse_holes, requests_of, rules_of
     from ticklake.lake import Lake
     from ticklake.v1 import publish
 
@@ -181,7 +181,8 @@ def fetch(
         if as_json:
             print_json(plan.to_dict())
         else:
-            print_fetch_plan(plan)
+            print_fetch_plan(plan, settings.on_hole)
+        refuse_holes(plan.holes, settings.on_hole)
         return
     with fetch_progress(enabled=not (quiet or as_json)) as on_progress:
         report = fetch_windows(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ticklake.catalog.compaction import CompactReport
     from ticklake.catalog.doctor import Finding
     from ticklake.catalog.maintenance import PruneReport
-    from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.fetching import FetchPlan, FetchReport, OnHole, WindowReport
     from ticklake.fetching.proposal import Proposal
     from ticklake.fetching.repair import RepairReport
     from ticklake.lake import Layout, TickFile
@@ -54,8 +54,8 @@ __all__ = [
 ]
 
 
-def print_fetch_plan(plan: FetchPlan) -> None:
-    """Print what a fetch would read."""
+def print_fetch_plan(plan: FetchPlan, on_hole: OnHole) -> None:
+    """Print what a fetch would read that does this at a hole."""
     console = stdout()
     rows = [
         (
@@ -76,8 +76,11 @@ def print_fetch_plan(plan: FetchPlan) -> None:
     if plan.planning_requests:
         looked = f"{format_bytes(plan.planning_bytes)} in {plan.planning_requests} requests"
         console.print(f"Read {looked} to find out: instrument lists and footers.")
-    more = f"{format_bytes(plan.bytes)} more in {plan.requests} requests"
-    console.print(f"Would read {more}." if rows else "Would read nothing.")
+    more = f"{format_bytes(plan.bytes)} more in {plan.requests} requests" if rows else "nothing"
+    if plan.holes and on_hole == "stop":
+        console.print("The fetch would fail at a hole before it reads more.")
+    else:
+        console.print(f"Would read {more}.")
 
 
 def print_fetch_report(report: FetchReport) -> None:

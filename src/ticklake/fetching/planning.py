@@ -198,6 +198,8 @@ def plan_fetch(
 ) -> FetchPlan:
     """Return what a fetch would read; this reads instrument lists and footers, and writes nothing.
 
+    Holes are in the plan, whatever a fetch would do about them (`refuse_holes`).
+
     Args:
         lake: Where the ticks are; not asked for what the catalog holds.
         catalog: Where they go.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ticklake.catalog import Catalog, FileCheck, VerifyReport, verify
 from ticklake.catalog.maintenance import set_aside
 from ticklake.errors import ConfigError
 from ticklake.fetching.badrows import OnBadRow
 from ticklake.fetching.execution import fetch
-from ticklake.fetching.model import FetchReport, FetchRequest
+from ticklake.fetching.model import FetchReport, FetchRequest, OnHole
 from ticklake.fetching.planning import resolve_all
 from ticklake.lake import Lake
 from ticklake.types import CatalogType
@@ -47,7 +47,7 @@ def repair(
     catalog: Catalog,
     requests: Iterable[FetchRequest],
     *,
-    on_hole: Literal["stop", "skip"] = "stop",
+    on_hole: OnHole = "stop",
     on_bad_row: OnBadRow = "quarantine",
     max_bad_rows: int = 1_000,
 ) -> RepairReport:
