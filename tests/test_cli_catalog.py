@@ -76,6 +76,21 @@ def test_verify_finds_and_repairs(catalog, tmp_path):
     assert catalog.content_digest() == before
 
 
+def test_a_repair_tells_of_definitions_too(catalog, tmp_path):
+    files = [file.path for file in catalog.definitions(PERP_ID)]
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    done = ticklake("verify", tmp_path / "run.yaml", "--repair").stdout.splitlines()
+    assert [line for line in done if str(files[0]) in line] == [
+        f"set aside {files[0]}",
+        f"defined again {files[0]}",
+    ]
+    assert done[-1].endswith("0 bad.")
+    assert [file.path for file in catalog.definitions(PERP_ID)] == files
+    files[1].write_bytes(b"")
+    mended = document("verify", tmp_path / "run.yaml", "--repair")
+    assert (mended["defined"], mended["bad"]) == ([str(files[1])], [])
+
+
 def test_compact_joins_what_was_fetched_in_parts(tmp_path):
     put_trades(tmp_path / "lake", made_trades(minutes()))
     catalog = Catalog(tmp_path / "catalog")

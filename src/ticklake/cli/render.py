@@ -153,6 +153,8 @@ def print_repair(report: RepairReport) -> None:
         stdout().print(f"set aside {escape(str(check.file.path))}", soft_wrap=True)
         for problem in check.problems:
             stdout().print(f"  {escape(problem)}", soft_wrap=True)
+    for check in report.defined:
+        stdout().print(f"defined again {escape(str(check.file.path))}", soft_wrap=True)
     if report.fetched is not None:
         print_fetch_report(report.fetched)
         print_findings(report.fetched)
