@@ -85,12 +85,13 @@ def config_text(
     text = f"""\
 # A run config, written by `ticklake init` from what was in the lake. Look it through, change it, and run it:
 #   ticklake backtest {file}
-# docs/config.md lists all keys. Times are UTC, and the end of a window is exclusive.
+# docs/config.md lists all keys. Times are UTC, and the end of a window is exclusive. Relative paths start at
+# the folder in which ticklake is run.
 
 # Where the ticks are: {_counted(len(found.days), "day")}, {found.days[0]} to {found.days[-1]}.
 lake:
-  ticks: {_scalar(ticks)}
-{_lists(found)}
+  ticks: {_scalar(_place(ticks, file))}
+{_lists(found, file)}
   layout: {found.layout}
 {_storage(storage)}
 # What is fetched is kept here; the next run of the window reads nothing from the lake.
@@ -141,10 +142,17 @@ def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}{'s' * (count != 1)}"
 
 
-def _lists(found: Proposal) -> str:
+def _place(url: str, file: Path) -> str:
+    """Return a URL or path as it stands in a config: in full where the config lies in another folder."""
+    if "://" in url or file.parent.resolve() == Path.cwd():
+        return url
+    return str(Path(url).expanduser().absolute())
+
+
+def _lists(found: Proposal, file: Path) -> str:
     if found.lists is None:
         return "  # instruments: URL of the instrument lists, which say precisions and currencies"
-    return f"  instruments: {_scalar(found.lists)}"
+    return f"  instruments: {_scalar(_place(found.lists, file))}"
 
 
 def _storage(storage: Mapping[str, str]) -> str:

@@ -514,10 +514,7 @@ def _open(url: StoreUrl, storage: StorageConfig) -> _Handle:
 
 
 def _open_folder(url: StoreUrl) -> LocalStore:
-    if url.folder is None or not url.folder.is_dir():
-        raise ConfigError(
-            f"the folder {url.folder} does not exist", hint="Check the lake's URL; relative paths start here."
-        )
+    url.require_folder()
     return LocalStore(url.folder)
 
 
