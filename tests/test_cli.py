@@ -214,12 +214,14 @@ def test_ls_lists_types_instruments_days_and_sizes(real_lake):
     assert "2024-08-09" in text
 
 
-def test_ls_of_a_folder_one_level_off_says_what_it_looked_for(real_lake):
-    done = ticklake("ls", real_lake)
+def test_a_folder_one_level_off_is_told_with_what_was_looked_for(real_lake, tmp_path):
+    done = ticklake("ls", real_lake / TICKS / "raw_tick_data", code=1)
     assert done.stdout == ""
     assert "raw_tick_data/by_date/day-{date}/data_type-{data_type}/{instrument}.parquet" in done.stderr
     assert "too high or too deep" in done.stderr
-    assert json.loads(ticklake("ls", real_lake / TICKS, "--layout", "hive", "--json").stdout) == []
+    assert "day={date}" in ticklake("ls", real_lake / TICKS, "--layout", "hive", "--json", code=1).stderr
+    for command in (("ls", real_lake), ("init", real_lake, tmp_path / "run.yaml")):
+        assert f"Name the folder {real_lake / TICKS}, which has ticks." in ticklake(*command, code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -458,6 +460,14 @@ def test_synth_replaces_its_own_files_only(tmp_path):
     done = ticklake(*arguments, code=2)
     assert str(theirs) in done.stderr
     assert files_under(tmp_path) == before
+
+
+def test_synth_says_how_to_go_on(tmp_path):
+    arguments = ("synth", "a lake", "--days", 1, "--trades-per-day", 2_000, "--snapshots-per-day", 500)
+    *_, last = ticklake(*arguments, cwd=tmp_path).stdout.splitlines()
+    _, _, command = last.partition(": ticklake ")
+    ticklake(*shlex.split(command), cwd=tmp_path)
+    assert (tmp_path / "run.yaml").is_file()
 
 
 def test_synth_writes_a_lake_that_ls_lists(tmp_path):

@@ -209,7 +209,7 @@ def test_the_window_has_data_wherever_in_the_day_they_are(ticklake, tmp_path, st
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        ([], ["no day lies under", "day-{date}", "day={date}", "too high or too deep"]),
+        ([], ["no tick file lies under", "day-{date}", "day={date}", "too high or too deep"]),
         ([tick_path("ACME:PERPETUAL:BTC-USDT")], ["ACME:PERPETUAL:BTC-USDT", "nautilus_id"]),
         ([tick_path(data_type="quotes")], ["quotes of BINANCE-FUTURES", "trades"]),
     ],

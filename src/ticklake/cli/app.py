@@ -212,25 +212,26 @@ def list_lake(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the data types, instruments, days and sizes of a lake.
+    """List the data types, instruments, days and sizes of a lake. Exits 1 if it has none.
 
     Example: `ticklake ls gs://market-data-tick-cefi`
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.options import storage_config
     from ticklake.cli.progress import work
-    from ticklake.cli.render import print_lake, print_no_ticks, tick_file_dict
+    from ticklake.cli.render import print_lake, tick_file_dict
     from ticklake.lake import Lake
+    from ticklake.lake.lacking import no_ticks
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
     with work(f"listing {url}", enabled=not (quiet or as_json)):
         found = list(lake.list())
     files = sorted(found, key=lambda file: (file.data_type, file.instrument, file.day, file.path))
     if not files:
-        print_no_ticks(url, lake.layout)
+        raise no_ticks(url, [lake.layout])
     if as_json:
         print_json([tick_file_dict(found) for found in files])
-    elif files:
+    else:
         print_lake(files)
 
 

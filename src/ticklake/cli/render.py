@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ticklake.fetching import FetchPlan, FetchReport, OnHole, WindowReport
     from ticklake.fetching.proposal import Proposal
     from ticklake.fetching.repair import RepairReport
-    from ticklake.lake import Layout, TickFile
+    from ticklake.lake import TickFile
     from ticklake.synth import SyntheticLake
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "print_findings",
     "print_findings_of_doctor",
     "print_lake",
-    "print_no_ticks",
     "print_notes",
     "print_proposal",
     "print_prune_report",
@@ -260,14 +259,6 @@ def print_lake(files: Sequence[TickFile]) -> None:
         stdout().print("Holes are days between the first and the last without a file.", style="dim")
 
 
-def print_no_ticks(url: str, layout: Layout) -> None:
-    """Print on stderr what was looked for where nothing was found."""
-    print_note(
-        f"No tick file lies under {url}. Looked for {layout.ticks}: the URL may be a folder too high or too "
-        "deep, or the layout another one (--layout)."
-    )
-
-
 def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
     """Return what was written as plain JSON values."""
     return {
@@ -281,11 +272,12 @@ def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
 
 
 def print_synthetic_lake(made: SyntheticLake) -> None:
-    """Print what was written."""
+    """Print what was written, and how to go on."""
     console = stdout()
     console.print(f"{made.rows:,} rows in {len(made.files)} files, {made.days[0]} to {made.days[-1]}")
     console.print(f"  ticks        {made.ticks}", soft_wrap=True)
     console.print(f"  instruments  {made.instruments}", soft_wrap=True)
+    console.print(f"Make a run config for it: ticklake init {shlex.quote(str(made.ticks))}", soft_wrap=True)
 
 
 def print_notes(run: Run) -> None:
