@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli_support import cli
 from fetch_support import (
     BTC_PERP,
     DAY,
@@ -25,6 +26,8 @@ from test_cli import ticklake
 from ticklake.catalog import Catalog
 from ticklake.catalog.maintenance import prune as prune_catalog
 from ticklake.fetching import fetch
+
+__all__ = ["cli"]
 
 
 @pytest.fixture
@@ -151,6 +154,18 @@ def test_doctor_tells_what_is_to_be_done(catalog, tmp_path):
     (finding,) = (one for one in document("doctor", catalog.path, code=1)["findings"] if one["wrong"])
     assert finding["check"] == "strays"
     assert str(stray) in ticklake("doctor", catalog.path, code=1).stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("verify",), ("compact",), ("coverage",), ("doctor",), ("prune", "--before", "2024-08-08")]
+)
+def test_a_folder_of_something_else_is_no_catalog(cli, tmp_path, command):
+    name, *flags = command
+    (tmp_path / ".DS_Store").touch()
+    cli(0, name, tmp_path, *flags)  # one that is empty is a new catalog
+    (tmp_path / "raw_tick_data").mkdir()
+    _, told = cli(2, name, tmp_path, *flags)
+    assert f"{tmp_path} is no catalog: it has no folder data, but raw_tick_data. Name the folder" in told
 
 
 def test_a_folder_that_is_not_there_is_no_catalog(tmp_path):
