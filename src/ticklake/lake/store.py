@@ -467,6 +467,12 @@ class Store:
                 hint="Check the lake's URL, lake.storage.endpoint and region, and that the credential has "
                 f"not expired. {CREDENTIAL_HINTS[self.url.scheme]}".rstrip(),
             )
+        if failure.silence:
+            return TransientLakeError(
+                failure.silence,
+                url=url,
+                hint="Check the lake's URL and lake.storage.endpoint, the network and its proxy.",
+            )
         return TransientLakeError(
             f"the store did not answer properly: {failure.text}",
             url=url,
