@@ -139,6 +139,19 @@ def test_the_rows_of_a_fetch_add_up_for_all_to_see(real_lake, tmp_path):
     assert "rows read" not in again
 
 
+def test_one_of_something_is_told_as_one(real_lake, tmp_path):
+    one = ("--data", "book_snapshot_5", "--keep", "window")
+    config = {
+        "lake": {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)},
+        "window": {"start": START, "end": "2024-08-08T23:56:00Z"},
+        "instruments": [{"key": BTC_PERP}],
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    dry = ticklake("fetch", "run.yaml", *one, "--dry-run", cwd=tmp_path).stdout
+    assert re.search(r"Would read [\d.]+ [kM]B more in 1 request\.", dry)
+    assert "1 file written; " in ticklake("fetch", "run.yaml", *one, cwd=tmp_path).stdout
+
+
 def test_names_of_data_types_may_be_spaced(real_lake, tmp_path):
     report = json.loads(
         ticklake(

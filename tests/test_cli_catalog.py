@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_prune_wants_to_know_exactly_what(catalog, arguments):
 def test_doctor_tells_what_is_to_be_done(catalog, tmp_path):
     catalog.path.chmod(0o700)
     assert document("doctor", tmp_path / "run.yaml")["healthy"]
+    assert re.search(r"disk: [\d.]+ [kMGT]B are free at ", ticklake("doctor", catalog.path).stdout)
     stray = next((catalog.path / "data" / "trades").iterdir()) / "mine.parquet"
     stray.write_bytes(b"PAR1")
     (finding,) = (one for one in document("doctor", catalog.path, code=1)["findings"] if one["wrong"])

@@ -17,7 +17,7 @@ from ticklake.cli.tables import fits as _fits
 from ticklake.cli.tables import moment as _moment
 from ticklake.cli.tables import show as _show
 from ticklake.cli.tables import table as _table
-from ticklake.display import format_signed
+from ticklake.display import counted, format_signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,9 +73,9 @@ def print_fetch_plan(plan: FetchPlan, on_hole: OnHole) -> None:
     for warning in plan.warnings:
         print_warning(warning)
     if plan.planning_requests:
-        looked = f"{format_bytes(plan.planning_bytes)} in {plan.planning_requests} requests"
+        looked = f"{format_bytes(plan.planning_bytes)} in {counted(plan.planning_requests, 'request')}"
         console.print(f"Read {looked} to find out: instrument lists and footers.")
-    more = f"{format_bytes(plan.bytes)} more in {plan.requests} requests" if rows else "nothing"
+    more = f"{format_bytes(plan.bytes)} more in {counted(plan.requests, 'request')}" if rows else "nothing"
     if plan.holes and on_hole == "stop":
         console.print("The fetch would fail at a hole before it reads more.")
     else:
@@ -93,8 +93,8 @@ def print_fetch_report(report: FetchReport) -> None:
             f"+ {report.source_rows_quarantined:,} quarantined"
         )
     console.print(
-        f"{report.files} files written; {format_bytes(report.bytes_read)} read in "
-        f"{report.requests} requests, {report.seconds:.2f} s"
+        f"{counted(report.files, 'file')} written; {format_bytes(report.bytes_read)} read in "
+        f"{counted(report.requests, 'request')}, {report.seconds:.2f} s"
     )
 
 
@@ -103,7 +103,7 @@ def print_findings(report: FetchReport) -> None:
     for hole in report.holes:
         print_warning(str(hole), kind="hole")
     for reason, count in report.quarantined.items():
-        print_warning(f"{count:,} row{'s' * (count != 1)}, {reason}", kind="quarantined")
+        print_warning(f"{counted(count, 'row')}, {reason}", kind="quarantined")
     for warning in report.warnings:
         print_warning(warning)
 
@@ -143,7 +143,7 @@ def print_verify_report(report: VerifyReport) -> None:
     for path in report.strays:
         print_warning(f"{path} is no file of the catalog", kind="stray")
     good = len(report.files) - len(report.bad)
-    console.print(f"{good:,} files whole ({report.rows:,} rows), {len(report.bad):,} bad.")
+    console.print(f"{counted(good, 'file')} whole ({counted(report.rows, 'row')}), {len(report.bad):,} bad.")
 
 
 def print_repair(report: RepairReport) -> None:
@@ -181,7 +181,7 @@ def print_compact_report(report: CompactReport) -> None:
         print_note(f"{left.file.path} is left as it is: {left.reason}")
     verb = "would be joined" if report.dry_run else "joined"
     count = sum(len(one.files) for one in report.joined)
-    console.print(f"{count:,} file{'s' * (count != 1)} {verb} into {len(rows):,}.")
+    console.print(f"{counted(count, 'file')} {verb} into {len(rows):,}.")
 
 
 def print_prune_report(report: PruneReport) -> None:
@@ -209,8 +209,7 @@ def print_prune_report(report: PruneReport) -> None:
     for file in report.kept:
         print_note(f"{file.path} reaches beyond the window and stays")
     verb = "would be removed" if report.dry_run else "removed"
-    files = f"{len(rows):,} file{'s' * (len(rows) != 1)}"
-    console.print(f"{files}, {format_bytes(report.bytes)}, {verb}.")
+    console.print(f"{counted(len(rows), 'file')}, {format_bytes(report.bytes)}, {verb}.")
 
 
 def print_findings_of_doctor(findings: Iterable[Finding], versions: Mapping[str, str]) -> None:
@@ -274,7 +273,8 @@ def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
 def print_synthetic_lake(made: SyntheticLake) -> None:
     """Print what was written, and how to go on."""
     console = stdout()
-    console.print(f"{made.rows:,} rows in {len(made.files)} files, {made.days[0]} to {made.days[-1]}")
+    files = counted(len(made.files), "file")
+    console.print(f"{counted(made.rows, 'row')} in {files}, {made.days[0]} to {made.days[-1]}")
     console.print(f"  ticks        {made.ticks}", soft_wrap=True)
     console.print(f"  instruments  {made.instruments}", soft_wrap=True)
     console.print(f"Make a run config for it: ticklake init {shlex.quote(str(made.ticks))}", soft_wrap=True)
@@ -354,7 +354,7 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 def print_proposal(found: Proposal, url: str, file: Path) -> None:
     """Print what was found in a lake, what was written, and how to go on."""
     console = stdout()
-    span = f"{len(found.days):,} day{'s' * (len(found.days) != 1)}, {found.days[0]} to {found.days[-1]}"
+    span = f"{counted(len(found.days), 'day')}, {found.days[0]} to {found.days[-1]}"
     console.print(f"{escape(url)}: layout {found.layout}, {span}", soft_wrap=True)
     kinds: dict[str, list[TickFile]] = {}
     for one in sorted(found.files, key=lambda one: one.data_type):

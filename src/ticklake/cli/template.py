@@ -12,6 +12,7 @@ import yaml
 
 from ticklake.cli.options import example_strategies
 from ticklake.config import StorageConfig, parse_config
+from ticklake.display import counted
 from ticklake.errors import ConfigError
 from ticklake.fetching.proposal import Proposal
 from ticklake.instruments import nautilus_id, venue_of
@@ -88,7 +89,7 @@ def config_text(
 # docs/config.md lists all keys. Times are UTC, and the end of a window is exclusive. Relative paths start at
 # the folder in which ticklake is run.
 
-# Where the ticks are: {_counted(len(found.days), "day")}, {found.days[0]} to {found.days[-1]}.
+# Where the ticks are: {counted(len(found.days), "day")}, {found.days[0]} to {found.days[-1]}.
 lake:
   ticks: {_scalar(_place(ticks, file))}
 {_lists(found, file)}
@@ -97,7 +98,7 @@ lake:
 # What is fetched is kept here; the next run of the window reads nothing from the lake.
 catalog: catalog
 
-# Five minutes with {_counted(found.trades, "trade")}. It may be as long as the lake has days.
+# Five minutes with {counted(found.trades, "trade")}. It may be as long as the lake has days.
 window:
   start: {format_nanos(found.window.start)}
   end: {format_nanos(found.window.end)}
@@ -136,10 +137,6 @@ def _scalar(text: str) -> str:
     """Return a text as a YAML value on one line."""
     written: str = yaml.safe_dump(text, width=math.inf, allow_unicode=True)
     return written.removesuffix("\n").removesuffix("\n...")
-
-
-def _counted(count: int, name: str) -> str:
-    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 def _place(url: str, file: Path) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypedDict
 
 from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
-from ticklake.display import card, format_bytes, table
+from ticklake.display import card, counted, format_bytes, table
 from ticklake.errors import MissingDataError
 from ticklake.types import (
     BookAs,
@@ -352,7 +352,7 @@ class FetchReport:
             f"outside the window + {self.source_rows_quarantined:,} quarantined",
             "catalog rows written": self.rows,
             "files written": self.files,
-            "received": f"{format_bytes(self.bytes_read)} in {self.requests:,} requests",
+            "received": f"{format_bytes(self.bytes_read)} in {counted(self.requests, 'request')}",
             "time": f"{self.seconds:.2f} s",
             "quarantined": "; ".join(f"{count:,} {why}" for why, count in self.quarantined.items()) or None,
             "warnings": "; ".join(self.warnings) or None,
