@@ -180,6 +180,7 @@ def test_flags_are_laid_over_a_config(real_lake, tmp_path):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(real_lake, tmp_path):
     text = ticklake(*flags(real_lake, tmp_path, "--dry-run")).stdout
     assert f"{BTC_PERP}.parquet" in text
+    assert text.count(str(real_lake)) == 1
     assert re.search(r"Read [\d.]+ kB in \d+ requests to find out", text)
     assert re.search(r"Would read [\d.]+ [kM]B more in \d+ requests", text)
     plan = json.loads(ticklake(*flags(real_lake, tmp_path, "--dry-run", "--json")).stdout)
@@ -495,7 +496,7 @@ def test_synth_writes_a_lake_that_ls_lists(tmp_path):
     assert {file["instrument"] for file in listed} == set(made["keys"])
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [50, 80, 160])
 def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
     for arguments in (
         flags(real_lake, tmp_path, "--dry-run"),
@@ -503,8 +504,10 @@ def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
         ["coverage", tmp_path / "catalog"],
         ["ls", real_lake / TICKS],
     ):
+        head = {"fetch": "status +rows", "coverage": "status +files", "ls": "first +last +size"}[arguments[0]]
         lines = ticklake(*arguments, columns=columns).stdout.splitlines()
         assert max(map(len, lines)) <= columns
+        assert sum(re.search(f"{head} *$", line) is not None for line in lines) == 1
         # No key is broken in two: where a table is too wide, there is one for each key.
         if arguments[0] != "fetch" or "--dry-run" not in arguments:
             text = "\n".join(lines)

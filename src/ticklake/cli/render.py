@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,19 +57,22 @@ __all__ = [
 def print_fetch_plan(plan: FetchPlan, on_hole: OnHole) -> None:
     """Print what a fetch would read that does this at a hole."""
     console = stdout()
+    objects = plan.to_dict()["objects"]
+    # Of URLs, `commonpath` makes one slash of two.
+    folder = os.path.commonprefix([entry["url"] for entry in objects]).rpartition("/")[0]  # noqa: RUF071
     rows = [
         (
-            entry["url"],
+            entry["url"].removeprefix(f"{folder}/"),
             str(entry["row_groups"]),
             format_bytes(entry["bytes"]),
             f"{entry['share']:.1%}",
             "with footer" if entry["with_footer"] else str(entry["requests"]),
         )
-        for entry in plan.to_dict()["objects"]
+        for entry in objects
     ]
     if rows:
         numbers = ("row groups", "bytes", "of size", "requests")
-        _show(console, "Objects to read", ("object", *numbers), rows, right=numbers)
+        _show(console, f"Objects to read in {folder}", ("object", *numbers), rows, right=numbers)
     _print_windows(console, plan.windows)
     for warning in plan.warnings:
         print_warning(warning)
