@@ -235,7 +235,7 @@ def test_a_lack_of_space_is_told_before_anything_is_written(tmp_path: Path, monk
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
-        with pytest.raises(CatalogError, match="bytes free"):
+        with pytest.raises(CatalogError, match="has 0 B free"):
             compact(Catalog(tmp_path))
     assert files_below(tmp_path) == before
 

@@ -104,7 +104,7 @@ def findings(catalog: Catalog) -> dict[str, list[bool]]:
     """Return whether what was found is wrong, by what was looked at; the disk's free space aside."""
     found: dict[str, list[bool]] = {}
     for finding in examine(catalog):
-        if "bytes are free" not in finding.text:
+        if "B are free" not in finding.text:
             found.setdefault(finding.check, []).append(finding.wrong)
     return found
 

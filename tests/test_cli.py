@@ -143,6 +143,19 @@ def test_the_rows_of_a_fetch_add_up_for_all_to_see(real_lake, tmp_path):
     assert "rows read" not in again
 
 
+def test_one_of_something_is_told_as_one(real_lake, tmp_path):
+    one = ("--data", "book_snapshot_5", "--keep", "window")
+    config = {
+        "lake": {"ticks": str(real_lake / TICKS), "instruments": str(real_lake / INSTRUMENTS)},
+        "window": {"start": START, "end": "2024-08-08T23:56:00Z"},
+        "instruments": [{"key": BTC_PERP}],
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    dry = ticklake("fetch", "run.yaml", *one, "--dry-run", cwd=tmp_path).stdout
+    assert re.search(r"Would read [\d.]+ [kM]B more in 1 request\.", dry)
+    assert "1 file written; " in ticklake("fetch", "run.yaml", *one, cwd=tmp_path).stdout
+
+
 def test_names_of_data_types_may_be_spaced(real_lake, tmp_path):
     report = json.loads(
         ticklake(
@@ -171,6 +184,7 @@ def test_flags_are_laid_over_a_config(real_lake, tmp_path):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(real_lake, tmp_path):
     text = ticklake(*flags(real_lake, tmp_path, "--dry-run")).stdout
     assert f"{BTC_PERP}.parquet" in text
+    assert text.count(str(real_lake)) == 1
     assert re.search(r"Read [\d.]+ kB in \d+ requests to find out", text)
     assert re.search(r"Would read [\d.]+ [kM]B more in \d+ requests", text)
     plan = json.loads(ticklake(*flags(real_lake, tmp_path, "--dry-run", "--json")).stdout)
@@ -218,12 +232,14 @@ def test_ls_lists_types_instruments_days_and_sizes(real_lake):
     assert "2024-08-09" in text
 
 
-def test_ls_of_a_folder_one_level_off_says_what_it_looked_for(real_lake):
-    done = ticklake("ls", real_lake)
+def test_a_folder_one_level_off_is_told_with_what_was_looked_for(real_lake, tmp_path):
+    done = ticklake("ls", real_lake / TICKS / "raw_tick_data", code=1)
     assert done.stdout == ""
     assert "raw_tick_data/by_date/day-{date}/data_type-{data_type}/{instrument}.parquet" in done.stderr
     assert "too high or too deep" in done.stderr
-    assert json.loads(ticklake("ls", real_lake / TICKS, "--layout", "hive", "--json").stdout) == []
+    assert "day={date}" in ticklake("ls", real_lake / TICKS, "--layout", "hive", "--json", code=1).stderr
+    for command in (("ls", real_lake), ("init", real_lake, tmp_path / "run.yaml")):
+        assert f"Name the folder {real_lake / TICKS}, which has ticks." in ticklake(*command, code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -263,6 +279,19 @@ def test_a_hole_exits_with_1_and_names_it(real_lake, tmp_path):
     assert "--on-hole skip" in done.stderr
     done = ticklake(*flags(real_lake, tmp_path, "--end", "2024-08-09T00:01:00Z", "--on-hole", "skip"))
     assert "hole" in done.stdout
+
+
+def test_a_dry_run_fails_at_a_hole_where_the_fetch_would(real_lake, tmp_path):
+    asked = flags(real_lake, tmp_path, "--end", "2024-08-09T00:01:00Z")
+    failed = ticklake(*asked, code=1)
+    dry = ticklake(*asked, "--dry-run", code=1)
+    assert dry.stderr.splitlines()[-len(failed.stderr.splitlines()) :] == failed.stderr.splitlines()
+    assert dry.stdout.splitlines()[-1] == "The fetch would fail at a hole before it reads more."
+    plan = json.loads(ticklake(*asked, "--dry-run", "--json", code=1).stdout)
+    assert "hole" in {window["status"] for window in plan["windows"]}
+    skipped = ticklake(*asked, "--dry-run", "--on-hole", "skip")
+    assert re.search(r"Would read [\d.]+ [kM]B more", skipped.stdout)
+    assert "error" not in skipped.stderr
 
 
 def test_no_network_exits_with_1_and_says_what_was_asked(tmp_path):
@@ -451,6 +480,14 @@ def test_synth_replaces_its_own_files_only(tmp_path):
     assert files_under(tmp_path) == before
 
 
+def test_synth_says_how_to_go_on(tmp_path):
+    arguments = ("synth", "a lake", "--days", 1, "--trades-per-day", 2_000, "--snapshots-per-day", 500)
+    *_, last = ticklake(*arguments, cwd=tmp_path).stdout.splitlines()
+    _, _, command = last.partition(": ticklake ")
+    ticklake(*shlex.split(command), cwd=tmp_path)
+    assert (tmp_path / "run.yaml").is_file()
+
+
 def test_synth_writes_a_lake_that_ls_lists(tmp_path):
     made = json.loads(
         ticklake(
@@ -463,7 +500,7 @@ def test_synth_writes_a_lake_that_ls_lists(tmp_path):
     assert {file["instrument"] for file in listed} == set(made["keys"])
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [50, 80, 160])
 def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
     for arguments in (
         flags(real_lake, tmp_path, "--dry-run"),
@@ -471,8 +508,10 @@ def test_tables_fit_the_terminal(real_lake, tmp_path, columns):
         ["coverage", tmp_path / "catalog"],
         ["ls", real_lake / TICKS],
     ):
+        head = {"fetch": "status +rows", "coverage": "status +files", "ls": "first +last +size"}[arguments[0]]
         lines = ticklake(*arguments, columns=columns).stdout.splitlines()
         assert max(map(len, lines)) <= columns
+        assert sum(re.search(f"{head} *$", line) is not None for line in lines) == 1
         # No key is broken in two: where a table is too wide, there is one for each key.
         if arguments[0] != "fetch" or "--dry-run" not in arguments:
             text = "\n".join(lines)

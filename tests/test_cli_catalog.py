@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cli_support import cli
 from fetch_support import (
     BTC_PERP,
     DAY,
@@ -25,6 +27,8 @@ from test_cli import ticklake
 from ticklake.catalog import Catalog
 from ticklake.catalog.maintenance import prune as prune_catalog
 from ticklake.fetching import fetch
+
+__all__ = ["cli"]
 
 
 @pytest.fixture
@@ -74,6 +78,21 @@ def test_verify_finds_and_repairs(catalog, tmp_path):
     assert [each["path"] for each in mended["set_aside"]] == [str(path)]
     assert mended["fetched"]["rows"] == 1_440
     assert catalog.content_digest() == before
+
+
+def test_a_repair_tells_of_definitions_too(catalog, tmp_path):
+    files = [file.path for file in catalog.definitions(PERP_ID)]
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    done = ticklake("verify", tmp_path / "run.yaml", "--repair").stdout.splitlines()
+    assert [line for line in done if str(files[0]) in line] == [
+        f"set aside {files[0]}",
+        f"defined again {files[0]}",
+    ]
+    assert done[-1].endswith("0 bad.")
+    assert [file.path for file in catalog.definitions(PERP_ID)] == files
+    files[1].write_bytes(b"")
+    mended = document("verify", tmp_path / "run.yaml", "--repair")
+    assert (mended["defined"], mended["bad"]) == ([str(files[1])], [])
 
 
 def test_compact_joins_what_was_fetched_in_parts(tmp_path):
@@ -131,11 +150,24 @@ def test_prune_wants_to_know_exactly_what(catalog, arguments):
 def test_doctor_tells_what_is_to_be_done(catalog, tmp_path):
     catalog.path.chmod(0o700)
     assert document("doctor", tmp_path / "run.yaml")["healthy"]
+    assert re.search(r"disk: [\d.]+ [kMGT]B are free at ", ticklake("doctor", catalog.path).stdout)
     stray = next((catalog.path / "data" / "trades").iterdir()) / "mine.parquet"
     stray.write_bytes(b"PAR1")
     (finding,) = (one for one in document("doctor", catalog.path, code=1)["findings"] if one["wrong"])
     assert finding["check"] == "strays"
     assert str(stray) in ticklake("doctor", catalog.path, code=1).stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("verify",), ("compact",), ("coverage",), ("doctor",), ("prune", "--before", "2024-08-08")]
+)
+def test_a_folder_of_something_else_is_no_catalog(cli, tmp_path, command):
+    name, *flags = command
+    (tmp_path / ".DS_Store").touch()
+    cli(0, name, tmp_path, *flags)  # one that is empty is a new catalog
+    (tmp_path / "raw_tick_data").mkdir()
+    _, told = cli(2, name, tmp_path, *flags)
+    assert f"{tmp_path} is no catalog: it has no folder data, but raw_tick_data. Name the folder" in told
 
 
 def test_a_folder_that_is_not_there_is_no_catalog(tmp_path):

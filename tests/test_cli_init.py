@@ -100,6 +100,18 @@ def test_nothing_that_is_there_is_replaced(ticklake, lake, tmp_path):
     assert "no-folder" in ticklake("init", lake.ticks, "no-folder/x.yaml", code=2).stderr
 
 
+def test_a_config_in_another_folder_works_from_there(ticklake, lake, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "lake").symlink_to(lake.ticks.parent)
+    ticklake("init", f"lake/{TICKS}", "own/run.yaml")
+    for folder in (tmp_path, tmp_path / "own"):
+        monkeypatch.chdir(folder)
+        plan = json.loads(ticklake("fetch", tmp_path / "own" / "run.yaml", "--dry-run", "--json").stdout)
+        assert plan["bytes"] > 0
+    found = load_config(tmp_path / "own" / "run.yaml").lake
+    assert (found.ticks, found.instruments) == (f"{tmp_path}/lake/{TICKS}", f"{tmp_path}/lake/{INSTRUMENTS}")
+
+
 def test_a_bucket_with_storage_options(ticklake, real_lake, tmp_path):
     with cloud_of(real_lake) as server:
         options = ("--storage", f"endpoint={server.url}", "--storage", "anonymous=true")
@@ -197,7 +209,7 @@ def test_the_window_has_data_wherever_in_the_day_they_are(ticklake, tmp_path, st
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        ([], ["no day lies under", "day-{date}", "day={date}", "too high or too deep"]),
+        ([], ["no tick file lies under", "day-{date}", "day={date}", "too high or too deep"]),
         ([tick_path("ACME:PERPETUAL:BTC-USDT")], ["ACME:PERPETUAL:BTC-USDT", "nautilus_id"]),
         ([tick_path(data_type="quotes")], ["quotes of BINANCE-FUTURES", "trades"]),
     ],

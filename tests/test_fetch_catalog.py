@@ -250,6 +250,15 @@ def test_one_catalog_does_not_mix_two_lakes_within_a_window(folder, catalog, tmp
     assert fetch(Lake(tmp_path / "other"), catalog, [ask(0, 2 * DAY)]).files == 0
 
 
+def test_a_lake_that_is_not_there_is_told_before_what_the_catalog_is_of(folder, catalog, tmp_path):
+    fetch(Lake(folder), catalog, [ask(0, DAY)])
+    with pytest.raises(ConfigError, match=f"the folder {tmp_path / 'lakee'} does not exist"):
+        fetch(Lake(tmp_path / "lakee"), catalog, [ask(0, DAY)])
+    # Where the catalog holds all, the lake need not be there.
+    folder.rename(tmp_path / "away")
+    assert fetch(Lake(folder), catalog, [ask(0, DAY)]).requests == 0
+
+
 def test_rows_of_another_declared_dialect_are_not_taken_for_those_asked_for(folder, catalog):
     dialect = {"unit": "ns", "ts_event": "ts_event", "ts_init": "ts_init", "price": "price", "size": "size"}
     fetch(Lake(folder), catalog, [ask(0, DAY, dialect=dialect)])

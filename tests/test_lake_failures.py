@@ -201,8 +201,19 @@ class TestFailures:
     def test_no_server_at_all(self) -> None:
         with RangeServer() as gone:
             url = gone.url
-        with pytest.raises(TransientLakeError, match="did not answer properly"):
-            run(store(url).read_all("a/f"))
+        with pytest.raises(TransientLakeError) as caught:
+            run(store(url, max_retries=1, retry_wait="1ms").read_all("a/f"))
+        host = url.partition("//")[2].partition("/")[0]
+        assert re.fullmatch(
+            rf"nothing answers at {host}: it refuses connections; given up after 2 requests in [\d.]+ s "
+            rf"\(object {url}/a/f\)\. Check the lake's URL and lake\.storage\.endpoint, the network and its "
+            r"proxy\.",
+            str(caught.value),
+        )
+
+    def test_a_host_that_is_not_known(self) -> None:
+        with pytest.raises(TransientLakeError, match=r"nothing answers at no-such-host\.invalid: its name"):
+            run(store("https://no-such-host.invalid/lake", max_retries=0).read_all("a/f"))
 
     def test_a_stalled_answer_ends_with_the_timeout(self, server: RangeServer) -> None:
         answer = threading.Event()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lake_support import DAY, DAY_START, PERP, SECOND, parquet, tick_path, trades
 from ticklake.config import DialectConfig, LayoutConfig, StorageConfig
 from ticklake.conversion import Converter
-from ticklake.errors import MissingDataError, SourceSchemaError
+from ticklake.errors import CorruptObjectError, MissingDataError, SourceSchemaError
 from ticklake.lake import Lake, Store, StoreUrl, Transfer
 from ticklake.types import NANOS_PER_DAY, DataType, InstrumentKey, InstrumentSpec, Window
 
@@ -34,6 +34,18 @@ def memory() -> tuple[Lake, Store]:
     """Return an empty lake in memory, and the store to fill it through."""
     url = f"memory://{uuid.uuid4()}"
     return Lake(url), Store(StoreUrl.parse(url), StorageConfig(), Transfer())
+
+
+@pytest.mark.parametrize("length", [0, 3, 11, 500, -1])
+def test_a_file_that_is_not_whole_is_told_with_what_to_do_about_it(tmp_path: Path, length: int) -> None:
+    path = tmp_path / tick_path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(parquet(trades([NOON.start]))[:length])
+    with pytest.raises(CorruptObjectError) as caught:
+        Lake(tmp_path).scan(PERP, "trades", NOON).plan()
+    size, told = path.stat().st_size, str(caught.value)
+    assert told.startswith(f"not a Parquet file, or a truncated one of {size:,} bytes (object ")
+    assert "). Upload it again, or ask for another window" in told
 
 
 # Windows against a full read by another library

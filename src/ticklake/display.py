@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-__all__ = ["card", "format_bytes", "format_signed", "refused", "table"]
+__all__ = ["card", "counted", "format_bytes", "format_signed", "refused", "table"]
 
 _LINE = "border:0;border-bottom:1px solid rgba(128,128,128,.35);padding:.2em .9em .2em 0;background:none"
 
@@ -25,6 +25,11 @@ def format_bytes(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def counted(count: int, name: str) -> str:
+    """Return a number of things, like `1 file` or `2,000 files`."""
+    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 def format_signed(value: float, form: str) -> str:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ticklake.display import format_bytes
 from ticklake.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def require_space(root: Path, needed: int) -> None:
         free = shutil.disk_usage(_existing(root)).free
     if free < needed:
         raise CatalogError(
-            f"{root} needs about {needed:,} bytes, but its disk has {free:,} bytes free",
+            f"{root} needs about {format_bytes(needed)}, but its disk has {format_bytes(free)} free",
             hint="Free some space there, use a catalog on another disk, or ask for a shorter window.",
         )
 

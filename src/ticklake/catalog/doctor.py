@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ticklake.catalog import disk
 from ticklake.catalog.cache import Catalog
+from ticklake.display import format_bytes
 from ticklake.errors import CatalogError
 from ticklake.versions import ENGINE, engine_pin, installed
 
@@ -126,7 +127,7 @@ def _permissions(root: Path) -> Iterator[Finding]:
 def _disk(root: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(root).free
     few = free < _LITTLE_SPACE
-    yield Finding("disk", f"{free:,} bytes are free at {root}", wrong=few)
+    yield Finding("disk", f"{format_bytes(free)} are free at {root}", wrong=few)
     if kind := disk.network_file_system(root):
         text = f"{root} lies on {kind}: do not fetch into it from two machines at once"
         yield Finding("disk", text, wrong=True)

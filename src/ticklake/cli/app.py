@@ -156,7 +156,7 @@ def fetch(
     from ticklake.cli.progress import fetch_progress
     from ticklake.cli.render import print_fetch_plan, print_fetch_report, print_findings
     from ticklake.fetching import fetch as fetch_windows
-    from ticklake.fetching import plan_fetch, requests_of, rules_of
+    from ticklake.fetching import plan_fetch, refuse_holes, requests_of, rules_of
     from ticklake.lake import Lake
     from ticklake.v1 import publish
 
@@ -181,7 +181,8 @@ def fetch(
         if as_json:
             print_json(plan.to_dict())
         else:
-            print_fetch_plan(plan)
+            print_fetch_plan(plan, settings.on_hole)
+        refuse_holes(plan.holes, settings.on_hole)
         return
     with fetch_progress(enabled=not (quiet or as_json)) as on_progress:
         report = fetch_windows(
@@ -211,25 +212,26 @@ def list_lake(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the data types, instruments, days and sizes of a lake.
+    """List the data types, instruments, days and sizes of a lake. Exits 1 if it has none.
 
     Example: `ticklake ls gs://market-data-tick-cefi`
     """
     from ticklake.cli.console import print_json
     from ticklake.cli.options import storage_config
     from ticklake.cli.progress import work
-    from ticklake.cli.render import print_lake, print_no_ticks, tick_file_dict
+    from ticklake.cli.render import print_lake, tick_file_dict
     from ticklake.lake import Lake
+    from ticklake.lake.lacking import no_ticks
 
     lake = Lake(url, layout=layout or "default", storage=storage_config(storage))
     with work(f"listing {url}", enabled=not (quiet or as_json)):
         found = list(lake.list())
     files = sorted(found, key=lambda file: (file.data_type, file.instrument, file.day, file.path))
     if not files:
-        print_no_ticks(url, lake.layout)
+        raise no_ticks(url, [lake.layout])
     if as_json:
         print_json([tick_file_dict(found) for found in files])
-    elif files:
+    else:
         print_lake(files)
 
 

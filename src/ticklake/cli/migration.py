@@ -62,6 +62,7 @@ def convert_catalog(
     """
     from ticklake.cli.console import print_json, print_warning, stdout
     from ticklake.cli.progress import work
+    from ticklake.display import counted
     from ticklake.errors import ConfigError
     from ticklake.v1 import convert_catalog as convert
 
@@ -75,6 +76,6 @@ def convert_catalog(
         print_json(report.to_dict())
     else:
         written = sum(file.written for file in report.files)
-        stdout().print(f"{len(report.files)} files in {target}, {written} of them written now")
+        stdout().print(f"{counted(len(report.files), 'file')} in {target}, {written} of them written now")
     if report.left_out:
         raise typer.Exit(1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ticklake.config import RunConfig, StorageConfig, parse_config, parse_storage, read_values
 from ticklake.errors import ConfigError
 
-__all__ = ["example_strategies", "no_target", "overlay", "storage_config", "storage_from"]
+if TYPE_CHECKING:
+    from ticklake.catalog import Catalog
+
+__all__ = ["catalog_at", "example_strategies", "no_target", "overlay", "storage_config", "storage_from"]
 
 
 def example_strategies() -> Path | None:
@@ -24,6 +27,27 @@ def no_target(path: Path) -> ConfigError:
         f"there is no catalog folder {path}, and no run config either",
         hint="Check the path, which starts at the current folder; `ticklake init` writes a first config.",
     )
+
+
+def catalog_at(path: Path) -> Catalog:
+    """Return the catalog in a folder, which may hold nothing yet, but nothing else.
+
+    Raises:
+        ConfigError: There is no such folder, or what is in it is no catalog's.
+    """
+    from ticklake.catalog import Catalog
+
+    if not path.is_dir():
+        hint = "`ticklake fetch` or `ticklake backtest` makes it from a run config."
+        raise ConfigError(f"there is no catalog folder {path}", hint=hint)
+    names = sorted(child.name for child in path.iterdir())
+    others = [name for name in names if not name.startswith(".")]
+    if others and not {"data", ".ticklake"} & {*names}:
+        raise ConfigError(
+            f"{path} is no catalog: it has no folder data, but {others[0]}",
+            hint="Name the folder that the run config calls catalog; `ticklake ls` lists a lake.",
+        )
+    return Catalog(path)
 
 
 def storage_from(options: Iterable[str] | None) -> dict[str, str]:

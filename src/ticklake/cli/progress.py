@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ticklake.cli.console import format_bytes, print_note, print_notes_of, stderr
 from ticklake.cli.render import print_findings
+from ticklake.display import counted
 
 if TYPE_CHECKING:
     from ticklake.fetching import FetchProgress, FetchReport
@@ -67,7 +68,7 @@ def backtest_progress(*, enabled: bool) -> Iterator[BacktestCallbacks]:
         bars.progress.stop()
         print_note(
             f"data ready: {report.rows:,} rows fetched, {format_bytes(report.bytes_read)} read in "
-            f"{report.requests} requests, {report.seconds:.2f} s"
+            f"{counted(report.requests, 'request')}, {report.seconds:.2f} s"
         )
         print_findings(report)
         status.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from ticklake.cli.tables import fits as _fits
 from ticklake.cli.tables import moment as _moment
 from ticklake.cli.tables import show as _show
 from ticklake.cli.tables import table as _table
-from ticklake.display import format_signed
+from ticklake.display import counted, format_signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from ticklake.catalog.compaction import CompactReport
     from ticklake.catalog.doctor import Finding
     from ticklake.catalog.maintenance import PruneReport
-    from ticklake.fetching import FetchPlan, FetchReport, WindowReport
+    from ticklake.fetching import FetchPlan, FetchReport, OnHole, WindowReport
     from ticklake.fetching.proposal import Proposal
     from ticklake.fetching.repair import RepairReport
-    from ticklake.lake import Layout, TickFile
+    from ticklake.lake import TickFile
     from ticklake.synth import SyntheticLake
 
 __all__ = [
@@ -40,7 +41,6 @@ __all__ = [
     "print_findings",
     "print_findings_of_doctor",
     "print_lake",
-    "print_no_ticks",
     "print_notes",
     "print_proposal",
     "print_prune_report",
@@ -54,30 +54,36 @@ __all__ = [
 ]
 
 
-def print_fetch_plan(plan: FetchPlan) -> None:
-    """Print what a fetch would read."""
+def print_fetch_plan(plan: FetchPlan, on_hole: OnHole) -> None:
+    """Print what a fetch would read that does this at a hole."""
     console = stdout()
+    objects = plan.to_dict()["objects"]
+    # Of URLs, `commonpath` makes one slash of two.
+    folder = os.path.commonprefix([entry["url"] for entry in objects]).rpartition("/")[0]  # noqa: RUF071
     rows = [
         (
-            entry["url"],
+            entry["url"].removeprefix(f"{folder}/"),
             str(entry["row_groups"]),
             format_bytes(entry["bytes"]),
             f"{entry['share']:.1%}",
             "with footer" if entry["with_footer"] else str(entry["requests"]),
         )
-        for entry in plan.to_dict()["objects"]
+        for entry in objects
     ]
     if rows:
         numbers = ("row groups", "bytes", "of size", "requests")
-        _show(console, "Objects to read", ("object", *numbers), rows, right=numbers)
+        _show(console, f"Objects to read in {folder}", ("object", *numbers), rows, right=numbers)
     _print_windows(console, plan.windows)
     for warning in plan.warnings:
         print_warning(warning)
     if plan.planning_requests:
-        looked = f"{format_bytes(plan.planning_bytes)} in {plan.planning_requests} requests"
+        looked = f"{format_bytes(plan.planning_bytes)} in {counted(plan.planning_requests, 'request')}"
         console.print(f"Read {looked} to find out: instrument lists and footers.")
-    more = f"{format_bytes(plan.bytes)} more in {plan.requests} requests"
-    console.print(f"Would read {more}." if rows else "Would read nothing.")
+    more = f"{format_bytes(plan.bytes)} more in {counted(plan.requests, 'request')}" if rows else "nothing"
+    if plan.holes and on_hole == "stop":
+        console.print("The fetch would fail at a hole before it reads more.")
+    else:
+        console.print(f"Would read {more}.")
 
 
 def print_fetch_report(report: FetchReport) -> None:
@@ -91,8 +97,8 @@ def print_fetch_report(report: FetchReport) -> None:
             f"+ {report.source_rows_quarantined:,} quarantined"
         )
     console.print(
-        f"{report.files} files written; {format_bytes(report.bytes_read)} read in "
-        f"{report.requests} requests, {report.seconds:.2f} s"
+        f"{counted(report.files, 'file')} written; {format_bytes(report.bytes_read)} read in "
+        f"{counted(report.requests, 'request')}, {report.seconds:.2f} s"
     )
 
 
@@ -101,7 +107,7 @@ def print_findings(report: FetchReport) -> None:
     for hole in report.holes:
         print_warning(str(hole), kind="hole")
     for reason, count in report.quarantined.items():
-        print_warning(f"{count:,} row{'s' * (count != 1)}, {reason}", kind="quarantined")
+        print_warning(f"{counted(count, 'row')}, {reason}", kind="quarantined")
     for warning in report.warnings:
         print_warning(warning)
 
@@ -141,7 +147,7 @@ def print_verify_report(report: VerifyReport) -> None:
     for path in report.strays:
         print_warning(f"{path} is no file of the catalog", kind="stray")
     good = len(report.files) - len(report.bad)
-    console.print(f"{good:,} files whole ({report.rows:,} rows), {len(report.bad):,} bad.")
+    console.print(f"{counted(good, 'file')} whole ({counted(report.rows, 'row')}), {len(report.bad):,} bad.")
 
 
 def print_repair(report: RepairReport) -> None:
@@ -150,6 +156,8 @@ def print_repair(report: RepairReport) -> None:
         stdout().print(f"set aside {escape(str(check.file.path))}", soft_wrap=True)
         for problem in check.problems:
             stdout().print(f"  {escape(problem)}", soft_wrap=True)
+    for check in report.defined:
+        stdout().print(f"defined again {escape(str(check.file.path))}", soft_wrap=True)
     if report.fetched is not None:
         print_fetch_report(report.fetched)
         print_findings(report.fetched)
@@ -177,7 +185,7 @@ def print_compact_report(report: CompactReport) -> None:
         print_note(f"{left.file.path} is left as it is: {left.reason}")
     verb = "would be joined" if report.dry_run else "joined"
     count = sum(len(one.files) for one in report.joined)
-    console.print(f"{count:,} file{'s' * (count != 1)} {verb} into {len(rows):,}.")
+    console.print(f"{counted(count, 'file')} {verb} into {len(rows):,}.")
 
 
 def print_prune_report(report: PruneReport) -> None:
@@ -205,8 +213,7 @@ def print_prune_report(report: PruneReport) -> None:
     for file in report.kept:
         print_note(f"{file.path} reaches beyond the window and stays")
     verb = "would be removed" if report.dry_run else "removed"
-    files = f"{len(rows):,} file{'s' * (len(rows) != 1)}"
-    console.print(f"{files}, {format_bytes(report.bytes)}, {verb}.")
+    console.print(f"{counted(len(rows), 'file')}, {format_bytes(report.bytes)}, {verb}.")
 
 
 def print_findings_of_doctor(findings: Iterable[Finding], versions: Mapping[str, str]) -> None:
@@ -255,14 +262,6 @@ def print_lake(files: Sequence[TickFile]) -> None:
         stdout().print("Holes are days between the first and the last without a file.", style="dim")
 
 
-def print_no_ticks(url: str, layout: Layout) -> None:
-    """Print on stderr what was looked for where nothing was found."""
-    print_note(
-        f"No tick file lies under {url}. Looked for {layout.ticks}: the URL may be a folder too high or too "
-        "deep, or the layout another one (--layout)."
-    )
-
-
 def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
     """Return what was written as plain JSON values."""
     return {
@@ -276,11 +275,13 @@ def synthetic_lake_dict(made: SyntheticLake) -> dict[str, Any]:
 
 
 def print_synthetic_lake(made: SyntheticLake) -> None:
-    """Print what was written."""
+    """Print what was written, and how to go on."""
     console = stdout()
-    console.print(f"{made.rows:,} rows in {len(made.files)} files, {made.days[0]} to {made.days[-1]}")
+    files = counted(len(made.files), "file")
+    console.print(f"{counted(made.rows, 'row')} in {files}, {made.days[0]} to {made.days[-1]}")
     console.print(f"  ticks        {made.ticks}", soft_wrap=True)
     console.print(f"  instruments  {made.instruments}", soft_wrap=True)
+    console.print(f"Make a run config for it: ticklake init {shlex.quote(str(made.ticks))}", soft_wrap=True)
 
 
 def print_notes(run: Run) -> None:
@@ -357,7 +358,7 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 def print_proposal(found: Proposal, url: str, file: Path) -> None:
     """Print what was found in a lake, what was written, and how to go on."""
     console = stdout()
-    span = f"{len(found.days):,} day{'s' * (len(found.days) != 1)}, {found.days[0]} to {found.days[-1]}"
+    span = f"{counted(len(found.days), 'day')}, {found.days[0]} to {found.days[-1]}"
     console.print(f"{escape(url)}: layout {found.layout}, {span}", soft_wrap=True)
     kinds: dict[str, list[TickFile]] = {}
     for one in sorted(found.files, key=lambda one: one.data_type):

@@ -152,7 +152,7 @@ def coverage(
     from ticklake.catalog import Catalog
     from ticklake.cli.console import print_json
     from ticklake.cli.listings import print_survey
-    from ticklake.cli.options import no_target
+    from ticklake.cli.options import catalog_at, no_target
     from ticklake.cli.progress import work
     from ticklake.config import load_config
     from ticklake.fetching import requests_of
@@ -164,7 +164,8 @@ def coverage(
         raise no_target(target)
     with work(f"looking at {target}", enabled=not (quiet or as_json)):
         if target.is_dir():
-            catalog, found = Catalog(target), survey(Catalog(target))
+            catalog = catalog_at(target)
+            found = survey(catalog)
         else:
             settings = load_config(target)
             catalog = Catalog(settings.store)

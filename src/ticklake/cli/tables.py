@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -42,30 +43,40 @@ def show(
     right: Container[str] = (),
     style: Callable[[Row], str] = lambda _: "",
 ) -> None:
-    """Print rows as one table; where it is too wide, as one for each run of equal first cells, and so on."""
-    console.print(title, style="bold")
-    _show_from(0, console, columns, rows, right, style)
+    """Print rows as one table; where it is too wide, first cells stand above the rows that share them."""
+    console.print(escape(title), style="bold", overflow="fold")
+    above = 0
+    # Two columns may rather be folded: a table of one says too little.
+    while above < len(columns) - _FEWEST and not fits(console, _part(columns, rows, right, above, style)):
+        above += 1
+    sizes = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    console.print(_part(columns, (), right, above, style, sizes))
+    shown: Row = ()
+    for shared, group in itertools.groupby(rows, key=lambda row: row[:above]):
+        for depth, cell in enumerate(shared, 1):
+            if shown[:depth] != shared[:depth]:
+                console.print(escape(cell), style="italic", overflow="fold")
+        shown = shared
+        part = _part(columns, list(group), right, above, style, sizes)
+        part.show_header = False
+        console.print(part)
 
 
-def _show_from(
-    skip: int,
-    console: Console,
+def _part(
     columns: Row,
     rows: Sequence[Row],
     right: Container[str],
+    above: int,
     style: Callable[[Row], str],
-) -> None:
-    """Print rows without their first cells, which stand above them."""
-    whole = table(columns[skip:], right)
+    sizes: Sequence[int] = (),
+) -> Table:
+    """Return a table of rows without the cells that stand above them; of columns as wide as all rows want."""
+    grid = table(columns[above:], right)
+    for column, size in zip(grid.columns, sizes[above:], strict=False):
+        column.min_width = size
     for row in rows:
-        whole.add_row(*map(escape, row[skip:]), style=style(row))
-    # Two columns may rather be folded: a table of one says too little.
-    if fits(console, whole) or len(columns) - skip <= _FEWEST:
-        console.print(whole)
-        return
-    for first, group in itertools.groupby(rows, key=lambda row: row[skip]):
-        console.print(escape(first), style="italic", overflow="fold")
-        _show_from(skip + 1, console, columns, list(group), right, style)
+        grid.add_row(*map(escape, row[above:]), style=style(row))
+    return grid
 
 
 _FEWEST = 2

@@ -12,6 +12,7 @@ import yaml
 
 from ticklake.cli.options import example_strategies
 from ticklake.config import StorageConfig, parse_config
+from ticklake.display import counted
 from ticklake.errors import ConfigError
 from ticklake.fetching.proposal import Proposal
 from ticklake.instruments import nautilus_id, venue_of
@@ -85,18 +86,19 @@ def config_text(
     text = f"""\
 # A run config, written by `ticklake init` from what was in the lake. Look it through, change it, and run it:
 #   ticklake backtest {file}
-# docs/config.md lists all keys. Times are UTC, and the end of a window is exclusive.
+# docs/config.md lists all keys. Times are UTC, and the end of a window is exclusive. Relative paths start at
+# the folder in which ticklake is run.
 
-# Where the ticks are: {_counted(len(found.days), "day")}, {found.days[0]} to {found.days[-1]}.
+# Where the ticks are: {counted(len(found.days), "day")}, {found.days[0]} to {found.days[-1]}.
 lake:
-  ticks: {_scalar(ticks)}
-{_lists(found)}
+  ticks: {_scalar(_place(ticks, file))}
+{_lists(found, file)}
   layout: {found.layout}
 {_storage(storage)}
 # What is fetched is kept here; the next run of the window reads nothing from the lake.
 catalog: catalog
 
-# Five minutes with {_counted(found.trades, "trade")}. It may be as long as the lake has days.
+# Five minutes with {counted(found.trades, "trade")}. It may be as long as the lake has days.
 window:
   start: {format_nanos(found.window.start)}
   end: {format_nanos(found.window.end)}
@@ -137,14 +139,17 @@ def _scalar(text: str) -> str:
     return written.removesuffix("\n").removesuffix("\n...")
 
 
-def _counted(count: int, name: str) -> str:
-    return f"{count:,} {name}{'s' * (count != 1)}"
+def _place(url: str, file: Path) -> str:
+    """Return a URL or path as it stands in a config: in full where the config lies in another folder."""
+    if "://" in url or file.parent.resolve() == Path.cwd():
+        return url
+    return str(Path(url).expanduser().absolute())
 
 
-def _lists(found: Proposal) -> str:
+def _lists(found: Proposal, file: Path) -> str:
     if found.lists is None:
         return "  # instruments: URL of the instrument lists, which say precisions and currencies"
-    return f"  instruments: {_scalar(found.lists)}"
+    return f"  instruments: {_scalar(_place(found.lists, file))}"
 
 
 def _storage(storage: Mapping[str, str]) -> str:

@@ -170,6 +170,7 @@ def doctor(
     """
     from ticklake.catalog.doctor import check_versions, examine
     from ticklake.cli.console import print_json
+    from ticklake.cli.options import catalog_at
     from ticklake.cli.render import print_findings_of_doctor
 
     settings, path = _settings_of(target)
@@ -179,7 +180,7 @@ def doctor(
 
         findings += examine_lake(settings)
     if path.is_dir():  # a run config may be looked at before its first fetch
-        findings += examine(_catalog_at(path))
+        findings += examine(catalog_at(path))
     wrong = any(finding.wrong for finding in findings)
     if as_json:
         document = {"catalog": str(path), "versions": _versions(), "healthy": not wrong}
@@ -200,8 +201,10 @@ def _versions() -> dict[str, str]:
 
 def _catalog_of(target: Path) -> tuple[Catalog, RunConfig | None]:
     """Return the catalog that a folder is or a run config names, and that config."""
+    from ticklake.cli.options import catalog_at
+
     settings, path = _settings_of(target)
-    return _catalog_at(path), settings
+    return catalog_at(path), settings
 
 
 def _settings_of(target: Path) -> tuple[RunConfig | None, Path]:
@@ -215,16 +218,6 @@ def _settings_of(target: Path) -> tuple[RunConfig | None, Path]:
         raise no_target(target)
     settings = load_config(target)
     return settings, settings.store
-
-
-def _catalog_at(path: Path) -> Catalog:
-    from ticklake.catalog import Catalog
-    from ticklake.errors import ConfigError
-
-    if not path.is_dir():
-        hint = "`ticklake fetch` or `ticklake backtest` makes it from a run config."
-        raise ConfigError(f"there is no catalog folder {path}", hint=hint)
-    return Catalog(path)
 
 
 def _type(name: str | None) -> CatalogType | None:

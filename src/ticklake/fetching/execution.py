@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ticklake.catalog import Catalog, disk
 from ticklake.conversion.quality import ConversionCounts, Note
-from ticklake.errors import MissingDataError
 from ticklake.fetching.badrows import BadRows, OnBadRow
 from ticklake.fetching.locking import WriteLocks
 from ticklake.fetching.model import (
@@ -22,8 +21,10 @@ from ticklake.fetching.model import (
     FetchRequest,
     Keep,
     ObjectProgress,
+    OnHole,
     WindowReport,
     WindowStatus,
+    refuse_holes,
 )
 from ticklake.fetching.planning import (
     FetchPlan,
@@ -61,7 +62,6 @@ SPACE_FACTOR = 1.25
 
 type OnProgress = Callable[[FetchProgress], None]
 type OnDefined = Callable[[Iterable[Instrument]], object]
-type OnHole = Literal["stop", "skip"]
 type _Place = tuple[CatalogType, str]
 
 
@@ -345,7 +345,7 @@ class _Run:
 
     def check(self, plan: FetchPlan) -> None:
         """Check what can be checked before data move: holes, and the bad rows of what the catalog holds."""
-        self._refuse_holes(plan.holes)
+        refuse_holes(plan.holes, self.on_hole)
         for unit in plan.units:
             self.bad_rows.add(unit.provenance)
         self.bad_rows.check_files()
@@ -360,17 +360,6 @@ class _Run:
                 f"the catalog {self.catalog.path} is on a network ({kind}), where locks may not hold between "
                 "machines: fetch into it from one at a time"
             )
-
-    def _refuse_holes(self, found: Iterable[WindowReport]) -> None:
-        holes = tuple(str(hole) for hole in found)
-        if not holes or self.on_hole == "skip":
-            return
-        lines = "".join(f"\n  {hole}" for hole in holes)
-        raise MissingDataError(
-            f"the lake has no file for {len(holes)} part{'s' * (len(holes) > 1)} of what is asked:{lines}",
-            holes=holes,
-            hint="Ask for another window, or go on without them with on_hole: skip (--on-hole skip)",
-        )
 
     def fetch_units(self, plans: Sequence[UnitPlan], jobs: int, meter: _Meter, locks: WriteLocks) -> None:
         """Read and write what requests lack, side by side."""
@@ -400,7 +389,7 @@ class _Run:
             self.bad_rows,
             keep=self.keep,
             jobs=jobs,
-            refuse_holes=self._refuse_holes,
+            on_hole=self.on_hole,
             on_batch=lambda *batch: crew.tell(partial(meter.add, *batch)),
         )
 
@@ -443,7 +432,7 @@ class _Run:
             refresh=unit.replace,
             keep=self.keep,
         )
-        self._refuse_holes(unit.holes_reported)
+        refuse_holes(unit.holes_reported, self.on_hole)
         return unit
 
     def _report_done(self, units: deque[_Unit]) -> None:

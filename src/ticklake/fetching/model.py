@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, TypedDict
 
 from ticklake.config import DialectConfig, InstrumentDefinition, RunConfig, parse_definition
-from ticklake.display import card, format_bytes, table
+from ticklake.display import card, counted, format_bytes, table
+from ticklake.errors import MissingDataError
 from ticklake.types import (
     BookAs,
     CatalogType,
@@ -27,9 +28,11 @@ __all__ = [
     "FetchRules",
     "Keep",
     "ObjectProgress",
+    "OnHole",
     "Piece",
     "WindowReport",
     "WindowStatus",
+    "refuse_holes",
     "requests_of",
     "rules_of",
 ]
@@ -127,10 +130,14 @@ type Keep = Literal["row_groups", "window"]
 """What a fetch keeps of what it reads: all that the statistics prove to be whole, or the window alone."""
 
 
+type OnHole = Literal["stop", "skip"]
+"""Whether a day that the lake does not have stops a fetch before it begins, or is left out and reported."""
+
+
 class FetchRules(TypedDict):
     """What a fetch does about holes and bad rows, and keeps; the keywords of `fetch` of these names."""
 
-    on_hole: Literal["stop", "skip"]
+    on_hole: OnHole
     on_bad_row: Literal["fail", "quarantine"]
     max_bad_rows: int
     keep: Keep
@@ -270,6 +277,27 @@ class FetchProgress:
     object: ObjectProgress
 
 
+def refuse_holes(holes: Iterable[WindowReport], on_hole: OnHole) -> None:
+    """Raise what ends a fetch at holes.
+
+    Args:
+        holes: The holes of what is asked, if there are any.
+        on_hole: What the fetch does at a hole.
+
+    Raises:
+        MissingDataError: There are holes and `on_hole` is `stop`; all of them are listed.
+    """
+    names = tuple(map(str, holes))
+    if not names or on_hole == "skip":
+        return
+    lines = "".join(f"\n  {name}" for name in names)
+    raise MissingDataError(
+        f"the lake has no file for {len(names)} part{'s' * (len(names) > 1)} of what is asked:{lines}",
+        holes=names,
+        hint="Ask for another window, or go on without them with on_hole: skip (--on-hole skip)",
+    )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class FetchReport:
     """What a fetch did.
@@ -324,7 +352,7 @@ class FetchReport:
             f"outside the window + {self.source_rows_quarantined:,} quarantined",
             "catalog rows written": self.rows,
             "files written": self.files,
-            "received": f"{format_bytes(self.bytes_read)} in {self.requests:,} requests",
+            "received": f"{format_bytes(self.bytes_read)} in {counted(self.requests, 'request')}",
             "time": f"{self.seconds:.2f} s",
             "quarantined": "; ".join(f"{count:,} {why}" for why, count in self.quarantined.items()) or None,
             "warnings": "; ".join(self.warnings) or None,

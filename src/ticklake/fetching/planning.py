@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ticklake.catalog import Catalog, CatalogFile, Provenance
 from ticklake.config import DialectConfig
-from ticklake.errors import ConfigError, NotCachedError
+from ticklake.errors import CatalogConflictError, ConfigError, NotCachedError
 from ticklake.fetching.instruments import ASKED_AT_ONCE, Definitions, resolve
 from ticklake.fetching.jobs import in_order
 from ticklake.fetching.model import FetchRequest, Keep, Piece, WindowReport, WindowStatus
 from ticklake.lake.lazy import AnyLake
+from ticklake.lake.url import StoreUrl
 from ticklake.types import CatalogType, InstrumentKey, InstrumentSpec, Window, merge_windows, subtract_windows
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ def plan_fetch(
 ) -> FetchPlan:
     """Return what a fetch would read; this reads instrument lists and footers, and writes nothing.
 
+    Holes are in the plan, whatever a fetch would do about them (`refuse_holes`).
+
     Args:
         lake: Where the ticks are; not asked for what the catalog holds.
         catalog: Where they go.
@@ -360,7 +363,12 @@ def plan_unit(
         catalog.check_replaceable(request.catalog_type, spec, window, origin)
         wanted = catalog.refreshed(*place, window)
     else:
-        kept = catalog.check_source(request.catalog_type, spec, window, origin)
+        try:
+            kept = catalog.check_source(request.catalog_type, spec, window, origin)
+        except CatalogConflictError:
+            # That the catalog is of another lake is no news where the one that is asked for is not there.
+            StoreUrl.parse(lake.root).require_folder()
+            raise
         wanted = _without(coming, catalog.missing(*place, window))
     scans = {run: _scan(lake, request, run) for run in merge_windows(wanted)}
     absent = [

@@ -17,6 +17,7 @@ from ticklake.conversion.dialects import TradesDialect
 from ticklake.errors import ConfigError, LakeError, TicklakeError
 from ticklake.instruments import from_lake, venue_of
 from ticklake.lake import Lake, ObjectPlan, RowGroupPlan, TickFile
+from ticklake.lake.lacking import no_ticks
 from ticklake.lake.layout import LAYOUTS
 from ticklake.lake.times import time_range
 from ticklake.types import DataType, InstrumentKey, Window
@@ -120,12 +121,7 @@ def _recognised(
         lake = Lake(ticks, layout=name, storage=storage)
         if days := lake.all_days():
             return lake, name, days
-    looked = " or ".join(Lake(ticks, layout=name, storage=storage).layout.ticks for name in names)
-    raise LakeError(
-        f"no day lies under {ticks}; looked for {looked}",
-        url=ticks,
-        hint="The URL may be a folder too high or too deep, or the layout one of your own (docs/config.md).",
-    )
+    raise no_ticks(ticks, (LAYOUTS[name] for name in names))
 
 
 def _candidates(files: Iterable[TickFile]) -> Iterator[InstrumentKey]:

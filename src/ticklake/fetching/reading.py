@@ -14,7 +14,7 @@ from ticklake.catalog import Catalog
 from ticklake.conversion import ConversionCounts, Converter
 from ticklake.errors import ConversionError, ObjectChangedError
 from ticklake.fetching.badrows import BadRows
-from ticklake.fetching.model import FetchRequest, Keep, WindowReport
+from ticklake.fetching.model import FetchRequest, Keep, OnHole, WindowReport, refuse_holes
 from ticklake.fetching.pieces import PieceWriter, Published, RowsLostError
 from ticklake.fetching.planning import UnitPlan, plan_unit
 from ticklake.lake import Lake, Scan
@@ -114,7 +114,7 @@ class Reader:
         bad_rows: The rule for bad rows.
         keep: What a plan made anew keeps around what was asked for.
         jobs: How many threads use it: what may be in flight, and the decoders, are shared among them.
-        refuse_holes: Raises where the lake may not lack what it lacks.
+        on_hole: What is done where a plan made anew has a hole.
         on_batch: Called after each row group with the request, the object's URL, the window that its rows may
             be in, their number, and the bytes that they took.
     """
@@ -127,7 +127,7 @@ class Reader:
         *,
         keep: Keep,
         jobs: int,
-        refuse_holes: Callable[[Iterable[WindowReport]], None],
+        on_hole: OnHole,
         on_batch: Callable[[FetchRequest, str, Window, int, float], None],
     ) -> None:
         self._lake = lake
@@ -135,7 +135,7 @@ class Reader:
         self._bad_rows = bad_rows
         self._keep = keep
         self._share = _Share.of(jobs, os.process_cpu_count() or 1)
-        self._refuse_holes = refuse_holes
+        self._on_hole = on_hole
         self._on_batch = on_batch
 
     def read(self, unit: UnitPlan, scan: Scan, bytes_per_row: float) -> Outcome:
@@ -224,7 +224,7 @@ class Reader:
                 refresh=unit.replace or bool(changes),
                 keep="window" if len(changes) < len(errors) else self._keep,
             )
-            self._refuse_holes(rest.holes_reported)
+            refuse_holes(rest.holes_reported, self._on_hole)
             whole.holes += rest.holes_reported
             for scan in rest.scans:
                 part = self.read(rest, scan, bytes_per_row(scan, scan.plan().rows))

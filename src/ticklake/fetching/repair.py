@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ticklake.catalog import Catalog, FileCheck, VerifyReport, verify
 from ticklake.catalog.maintenance import set_aside
 from ticklake.errors import ConfigError
 from ticklake.fetching.badrows import OnBadRow
 from ticklake.fetching.execution import fetch
-from ticklake.fetching.model import FetchReport, FetchRequest
+from ticklake.fetching.model import FetchReport, FetchRequest, OnHole
 from ticklake.fetching.planning import resolve_all
 from ticklake.lake import Lake
 from ticklake.types import CatalogType
@@ -26,11 +26,13 @@ class RepairReport:
     Attributes:
         before: What was found.
         after: What is found now; the same where nothing was bad.
+        defined: The bad instrument definitions that were defined again.
         fetched: The ticks that were fetched; None where none were.
     """
 
     before: VerifyReport
     after: VerifyReport
+    defined: tuple[FileCheck, ...]
     fetched: FetchReport | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,6 +40,7 @@ class RepairReport:
         return {
             **self.after.to_dict(),
             "set_aside": [check.to_dict() for check in self.before.bad],
+            "defined": [str(check.file.path) for check in self.defined],
             "fetched": None if self.fetched is None else self.fetched.to_dict(),
         }
 
@@ -47,7 +50,7 @@ def repair(
     catalog: Catalog,
     requests: Iterable[FetchRequest],
     *,
-    on_hole: Literal["stop", "skip"] = "stop",
+    on_hole: OnHole = "stop",
     on_bad_row: OnBadRow = "quarantine",
     max_bad_rows: int = 1_000,
 ) -> RepairReport:
@@ -71,18 +74,20 @@ def repair(
     """
     before = verify(catalog)
     if not before.bad:
-        return RepairReport(before, before, None)
+        return RepairReport(before, before, (), None)
     ticks = [check for check in before.bad if check.folder in set(CatalogType)]
     # First, as nothing can be asked of a catalog whose definitions cannot be read.
     for check in before.bad:
         if check not in ticks:
             set_aside(catalog, check)
     asked: dict[tuple[str, str], FetchRequest] = {}
+    defined: dict[FileCheck, None] = {}
     for request, definitions in resolve_all(lake, catalog, requests, refresh=False, offline=False):
         asked.setdefault((request.catalog_type, definitions.spec.nautilus_id), request)
         for check in before.bad:
             if check not in ticks and check.nautilus_id == definitions.spec.nautilus_id:
                 _define_again(lake, catalog, replace(request, window=check.file.window))
+                defined[check] = None
     wanted = [(check, asked.get((check.folder, check.nautilus_id))) for check in ticks]
     _refuse_unknown(check for check, request in wanted if request is None)
     again = [replace(request, window=check.file.window) for check, request in wanted if request is not None]
@@ -100,7 +105,7 @@ def repair(
             max_bad_rows=max_bad_rows,
             keep="window",
         )
-    return RepairReport(before, verify(catalog), fetched)
+    return RepairReport(before, verify(catalog), tuple(defined), fetched)
 
 
 def _define_again(lake: Lake, catalog: Catalog, request: FetchRequest) -> None:

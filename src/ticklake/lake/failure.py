@@ -25,6 +25,14 @@ _STATUS = re.compile(r"status code: (?P<status>\d{3})[^:<{\n]*:?")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _QUERY = re.compile(r"\?[^\s?]+")
 _USER_INFO = re.compile(r"//[^/\s@]+@")
+_HOST = re.compile(r"://([^/\s?]+)")
+# Why there was no connection, which the Rust debug text alone tells.
+_NO_CONNECTION = {
+    "ConnectionRefused": "it refuses connections",
+    '"dns error"': "its name is not known",
+    "HostUnreachable": "it cannot be reached",
+    "NetworkUnreachable": "its network cannot be reached",
+}
 # What is wrong with a key file is told by quoting it; where the whole key was given instead of a path, so is
 # where it lies. Of both, only what the operating system says is left.
 _KEY_FILE = re.compile(r"(service account file).*?(: [^:{}\"]*\(os error \d+\))?$")
@@ -43,17 +51,19 @@ class Failure:
         text: One line without response body, query strings and secrets.
         status: The HTTP status, if it was an answer.
         code: The store's own error code in the body, like `NoSuchBucket`.
+        silence: Which host does not answer and why, where no connection to it could be made.
     """
 
     text: str
     status: int | None
     code: str | None
+    silence: str | None
 
     @classmethod
     def of(cls, exc: Exception, storage: StorageConfig) -> Failure:
         """Return what an error tells; known secrets are taken out of its text."""
         # After a blank line obstore repeats everything as a Rust debug text.
-        text = str(exc).partition("\n\nDebug source")[0]
+        text, _, debug = str(exc).partition("\n\nDebug source")
         if isinstance(exc, TimeoutError):
             text = f"no whole answer within {storage.timeout / 1e9:g} s (lake.storage.timeout)"
         for secret in secrets(storage):
@@ -65,7 +75,12 @@ class Failure:
             text = text[: answer.end()].rstrip(": ")
         text = _QUERY.sub("?…", _USER_INFO.sub("//…@", " ".join(text.split())))
         text = _KEY_FILE.sub(r"\1\2", text)
-        return cls(text, int(answer["status"]) if answer else None, code[1] if code else None)
+        return cls(
+            text,
+            status=int(answer["status"]) if answer else None,
+            code=code[1] if code else None,
+            silence=None if answer else _silence(text, debug),
+        )
 
     @property
     def told(self) -> str:
@@ -121,6 +136,12 @@ class Failure:
         return self.status is not None and (
             self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.status in _PASSING
         )
+
+
+def _silence(text: str, debug: str) -> str | None:
+    host = _HOST.search(text)
+    why = next((why for sign, why in _NO_CONNECTION.items() if sign in debug), None)
+    return f"nothing answers at {host[1]}: {why}" if host and why else None
 
 
 def of_owner[E: TicklakeError](error: E, owner: Owner) -> E:

@@ -235,12 +235,16 @@ def _footer_start(tail: Fetched) -> int:
     magic = bytes(tail.data[-4:])
     if magic == _ENCRYPTED:
         raise CorruptObjectError("the Parquet file is encrypted, which ticklake cannot read", url=url)
-    if size < len(MAGIC) + TRAILER or magic != MAGIC:
-        raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
     length = int.from_bytes(tail.data[-TRAILER:-4], "little")
     footer_start = size - TRAILER - length
-    if footer_start < len(MAGIC) or (tail.range.start == 0 and bytes(tail.data[:4]) != MAGIC):
-        raise CorruptObjectError(f"not a Parquet file, or a truncated one ({size} bytes)", url=url)
+    begins_otherwise = tail.range.start == 0 and bytes(tail.data[:4]) != MAGIC
+    if magic != MAGIC or footer_start < len(MAGIC) or begins_otherwise:
+        raise CorruptObjectError(
+            f"not a Parquet file, or a truncated one of {size:,} bytes",
+            url=url,
+            hint="Upload it again, or ask for another window; a day without a file can be left out "
+            "(on_hole: skip).",
+        )
     if length > MAX_FOOTER:
         raise CorruptObjectError(
             f"the Parquet footer has {length:,} bytes, at most {MAX_FOOTER:,} are read",

@@ -467,6 +467,12 @@ class Store:
                 hint="Check the lake's URL, lake.storage.endpoint and region, and that the credential has "
                 f"not expired. {CREDENTIAL_HINTS[self.url.scheme]}".rstrip(),
             )
+        if failure.silence:
+            return TransientLakeError(
+                failure.silence,
+                url=url,
+                hint="Check the lake's URL and lake.storage.endpoint, the network and its proxy.",
+            )
         return TransientLakeError(
             f"the store did not answer properly: {failure.text}",
             url=url,
@@ -514,10 +520,7 @@ def _open(url: StoreUrl, storage: StorageConfig) -> _Handle:
 
 
 def _open_folder(url: StoreUrl) -> LocalStore:
-    if url.folder is None or not url.folder.is_dir():
-        raise ConfigError(
-            f"the folder {url.folder} does not exist", hint="Check the lake's URL; relative paths start here."
-        )
+    url.require_folder()
     return LocalStore(url.folder)
 
 

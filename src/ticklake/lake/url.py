@@ -96,6 +96,18 @@ class StoreUrl:
         folder = path.expanduser().absolute()
         return cls("file", f"file://{quote(str(folder), safe=_SAFE)}".rstrip("/"), folder=folder)
 
+    def require_folder(self) -> None:
+        """Check that the folder is there; of what is no folder of this machine, nothing is asked.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if self.folder is not None and not self.folder.is_dir():
+            raise ConfigError(
+                f"the folder {self.folder} does not exist",
+                hint="Check the lake's URL; relative paths start at the current folder.",
+            )
+
     def of(self, path: str) -> str:
         """Return the URL of an object."""
         # Cloud tools take keys as they are; file and http URLs are percent-encoded.
