@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -195,3 +197,47 @@ def test_damage_is_read_as_if_value_by_value(alike: bytes, place: float, byte: i
 def test_damage_that_changes_nothing_is_read(alike: bytes) -> None:
     assert _by_shape(alike) is not None
     assert _by_shape(alike) == _one_by_one(alike)
+
+
+@pytest.fixture
+def patterns(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The patterns that are compiled: what learning shapes takes."""
+    made: list[bytes] = []
+    compiled = re.compile
+
+    def compile_one(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
+        made.append(pattern)
+        return compiled(pattern, flags)
+
+    monkeypatch.setattr(re, "compile", compile_one)
+    return made
+
+
+def flags(number: int, length: int = 60) -> bytes:
+    """Return a struct of truth values, which stand in its shape: no other number has the same."""
+    return bytes(0x11 + (number >> bit & 1) for bit in range(length)) + b"\0"
+
+
+def pass_over(shapes: Shapes, place: int, structs: Iterable[bytes]) -> int:
+    """Pass over structs at a place, and return of how many the shape was known."""
+    known = 0
+    for struct_ in structs:
+        found = shapes.find(place, struct_, 0)
+        assert found in (None, (len(struct_), 0))
+        known += found is not None
+        if found is None:
+            shapes.missed(place, struct_)
+    return known
+
+
+def test_structs_of_ever_other_shapes_are_learnt_ever_less(patterns: list[bytes]) -> None:
+    shapes = Shapes()
+    assert pass_over(shapes, 0, map(flags, range(10_000))) == 0
+    assert 1 < len(patterns) < 15
+    assert pass_over(shapes, 1, [flags(20_000)] * 100) > 90, "another place is none the worse for it"
+
+
+@pytest.mark.parametrize(("place", "length"), [(0, 600), (100_000, 60)])
+def test_what_would_take_much_memory_is_not_learnt(patterns: list[bytes], place: int, length: int) -> None:
+    assert pass_over(Shapes(), place, [flags(1, length)] * 100) == 0
+    assert patterns == []
