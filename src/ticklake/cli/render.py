@@ -58,8 +58,8 @@ def print_fetch_plan(plan: FetchPlan, on_hole: OnHole) -> None:
     """Print what a fetch would read that does this at a hole."""
     console = stdout()
     objects = plan.to_dict()["objects"]
-    # Of URLs, `commonpath` makes one slash of two.
-    folder = os.path.commonprefix([entry["url"] for entry in objects]).rpartition("/")[0]  # noqa: RUF071
+    urls = [entry["url"] for entry in objects]
+    folder = os.path.commonprefix(urls).rpartition("/")[0]  # noqa: RUF071 (`commonpath` makes one slash of two)
     rows = [
         (
             entry["url"].removeprefix(f"{folder}/"),

@@ -397,7 +397,7 @@ class Scan:
         decoders = DECODERS if plan.row_groups > 1 else 0
         parts = [
             within(batch.table, batch.dialect, near)
-            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, decoders, only_inside=True)
+            for batch in self._read(plan, footers, DEFAULT_IN_FLIGHT_BYTES, decoders, only=self.window)
             if (near := self.window.intersect(batch.reach)) is not None
         ]
         try:
@@ -436,18 +436,17 @@ class Scan:
         max_in_flight_bytes: int,
         decoders: int,
         *,
-        only_inside: bool = False,
+        only: Window | None = None,
     ) -> Generator[SourceBatch]:
         objects = list(zip(plan.objects, footers, strict=True))
         try:
             yield from read_ahead(
                 self._files.store,
                 objects,
-                window=self.window,
                 slack=self._files.slack,
                 max_in_flight_bytes=max_in_flight_bytes,
                 decoders=decoders,
-                only_inside=only_inside,
+                only=only,
             )
         except ObjectChangedError as exc:
             self._files.forget(exc.url)

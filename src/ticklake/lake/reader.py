@@ -57,24 +57,22 @@ def read_ahead(
     store: Store,
     objects: Sequence[tuple[ObjectPlan, Footer]],
     *,
-    window: Window,
     slack: int,
     max_in_flight_bytes: int,
     decoders: int,
-    only_inside: bool = False,
+    only: Window | None = None,
 ) -> Generator[SourceBatch]:
     """Yield the planned row groups in order, while later ones are fetched and decoded.
 
     Args:
         store: Where the objects are.
         objects: What to read, with the footers that the plans were made from.
-        window: The window that it was planned for.
         slack: The slack that it was planned with.
         max_in_flight_bytes: Bound on the bytes fetched, being fetched, decoded and not yet let go of.
             Besides the row group that the consumer has, one is always under way, however large it is.
         decoders: Threads that decode ahead; with 0 a row group is decoded when it is taken.
-        only_inside: Decode what has rows of the window, and no more of a row group than that, as far as its
-            times tell. The positions of batches do not tell which rows those are.
+        only: Decode what has rows of this window, and no more of a row group than that, as far as its times
+            tell; None decodes all. The positions of batches do not tell which rows those are.
 
     Raises:
         ObjectChangedError: An object was overwritten since its footer was read.
@@ -90,7 +88,7 @@ def read_ahead(
     marks = watermarks([unit.group for unit in todo])
     unsaid = _UnsaidTimes(slack)
     users = Counter(key for unit in todo for key in unit.fetches)
-    ahead = _ReadAhead(store, max_in_flight_bytes, users, decoders, window if only_inside else None)
+    ahead = _ReadAhead(store, max_in_flight_bytes, users, decoders, only)
     try:
         for watermark in marks:
             while todo and ahead.has_room_for(todo[0]):

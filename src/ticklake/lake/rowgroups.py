@@ -145,12 +145,14 @@ def _timed(unit: Unit, column: int, pages: Sequence[Page], whole: tuple[int, int
         first = group.stretch.start if group.stretch else 0
         edges = accumulate((page.rows for page in group.pages), initial=first)
         return {range(*edge): page for edge, page in zip(pairwise(edges), group.pages, strict=True)}
+    if not pages:
+        return {}
+    with placed(footer.version.url):
+        chunk = footer.structure.row_groups[group.index].chunk(column)
     kind = footer.metadata.schema.to_arrow_schema().field(dialect.time_column).type
     is_signed = not pt.is_unsigned_integer(kind)
     found: dict[range, PageTimes] = {}
     for page in pages:
-        with placed(footer.version.url):
-            chunk = footer.structure.row_groups[group.index].chunk(column)
         bounds = chunk.integers_of(page.least, page.greatest, signed=is_signed)
         if bounds is None:
             return {}

@@ -7,7 +7,7 @@ asked for become objects, the others are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -237,16 +237,17 @@ class _Reader:
         if kind != STRUCT:
             raise CompactError(f"elements have type {kind}, not that of a struct")
         self._count(count)
-        edges = [self.position]
-        for _ in range(count):
-            edges.append(self._after(STRUCT, edges[-1], _MAX_DEPTH))
-        return [self._data[start:end] for start, end in pairwise(edges)]
+        return self._cut(count, lambda _, start: self._after(STRUCT, start, _MAX_DEPTH))
 
     def _parts(self, shapes: Shapes, count: int) -> list[bytes]:
         self._level = level = self._level or levelled(self._data)
+        return self._cut(count, lambda place, start: self._after_part(shapes, place, level, start))
+
+    def _cut(self, count: int, after: Callable[[int, int], int]) -> list[bytes]:
+        """Pass over structs, and return each; `after` tells by place and beginning where one ends."""
         edges = [self.position]
         for place in range(count):
-            edges.append(self._after_part(shapes, place, level, edges[-1]))
+            edges.append(after(place, edges[-1]))
         self.position = edges[-1]
         return [self._data[start:end] for start, end in pairwise(edges)]
 

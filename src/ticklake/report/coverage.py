@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from ticklake.display import counted
 from ticklake.fetching.survey import Status, Stretch, Survey, SurveyRow
 from ticklake.report.document import document, resource, section
 from ticklake.report.tables import rows_table
@@ -206,7 +207,7 @@ _MOST_LINES = 2_000
 
 
 def _days(days: Sequence[dt.date]) -> str:
-    return f"{days[0]} <span>to</span> {days[-1]} UTC, {len(days):,} day{'s' * (len(days) != 1)}"
+    return f"{days[0]} <span>to</span> {days[-1]} UTC, {counted(len(days), 'day')}"
 
 
 def _moment(nanos: int) -> str:
